@@ -1,0 +1,135 @@
+"""Link kernels and driver, optimise for this CPU, keep the object, load it."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from streamrnn.codegen.abi import INIT, POOL, RUN
+from streamrnn.codegen.driver import driver_kernels, driver_text
+from streamrnn.codegen.library import cache_folder, compile_missing, kernel_bitcode
+from streamrnn.files import write_aside
+from streamrnn.kernels._jit import Kernel, compilers
+from streamrnn.plan import StepPlan
+
+_DIGEST = 32
+
+
+@dataclass(frozen=True)
+class Step:
+    """Loaded machine code of a plan: addresses of the functions in `codegen.abi`. The code lives as long as this object."""
+
+    init: int
+    run: int
+    pool: int
+    from_cache: bool
+    object_bytes: int
+    _owner: Any
+
+
+def build(plan: StepPlan, notify: Callable[[str], None] = lambda text: None) -> Step:
+    """Machine code for `plan` on this CPU, from the cache where it is there. Raises StreamRNNError."""
+    text, kernels = driver_text(plan), driver_kernels(plan)
+    cpu, features = host()
+    key = _key(text, kernels, cpu, features)
+    code = _cached(key)
+    if code is not None:
+        return _load(code, key, from_cache=True)
+    compile_missing(kernels, notify)
+    notify("linking and optimising")
+    code = link(text, kernels, _machine(cpu, features))
+    write_aside(cache_folder() / f"{key}.o", hashlib.sha256(code).digest() + code)
+    return _load(code, key, from_cache=False)
+
+
+def link(text: str, kernels: list[Kernel], machine: Any) -> bytes:
+    """One object file from a driver and its kernels, optimised for `machine`."""
+    import llvmlite.binding as llvm
+
+    module = llvm.parse_assembly(text)
+    for kernel in kernels:
+        module.link_in(llvm.parse_bitcode(kernel_bitcode(kernel)))
+    module.triple, module.data_layout = machine.triple, str(machine.target_data)
+    exported = {INIT, RUN, POOL}
+    for function in module.functions:
+        if not function.is_declaration and function.name not in exported:
+            function.linkage = "internal"
+    module.verify()
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = options.slp_vectorization = True
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    return bytes(machine.emit_object(module))
+
+
+@cache
+def host() -> tuple[str, str]:
+    """Name and features of this CPU; NUMBA_CPU_NAME and NUMBA_CPU_FEATURES override them."""
+    llvm = _llvm()
+    name = os.environ.get("NUMBA_CPU_NAME") or llvm.get_host_cpu_name()
+    if os.environ.get("NUMBA_CPU_NAME"):
+        return name, os.environ.get("NUMBA_CPU_FEATURES", "")
+    return name, llvm.get_host_cpu_features().flatten()
+
+
+@cache
+def _llvm() -> Any:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm
+
+
+def _machine(cpu: str, features: str) -> Any:
+    target = _llvm().Target.from_default_triple()
+    return target.create_target_machine(cpu=cpu, features=features, opt=3, reloc="pic", codemodel="default")
+
+
+def _key(text: str, kernels: list[Kernel], cpu: str, features: str) -> str:
+    """Content hash of everything that the object depends on."""
+    parts = [text, *(k.key for k in kernels), cpu, features, compilers()]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _cached(key: str) -> bytes | None:
+    """The object under `key`, or None where there is none or it is not what was written."""
+    try:
+        data = (cache_folder() / f"{key}.o").read_bytes()
+    except OSError:
+        return None
+    digest, code = data[:_DIGEST], data[_DIGEST:]
+    return code if hashlib.sha256(code).digest() == digest else None
+
+
+@cache
+def _jit() -> Any:
+    cpu, features = host()
+    return _llvm().create_lljit_compiler(_machine(cpu, features), use_jit_link=False)
+
+
+_loaded: weakref.WeakValueDictionary[str, Step] = weakref.WeakValueDictionary()
+
+
+def _load(code: bytes, key: str, from_cache: bool) -> Step:
+    """Load an object into this process, once per content."""
+    step = _loaded.get(key)
+    if step is None:
+        builder = _llvm().JITLibraryBuilder().add_object_img(code).add_current_process()
+        for symbol in (INIT, RUN, POOL):
+            builder = builder.export_symbol(symbol)
+        library = builder.link(_jit(), f"m{key[:16]}")
+        step = _loaded[key] = Step(library[INIT], library[RUN], library[POOL], from_cache, len(code), library)
+    return step
+
+
+def function(address: int, *, release_gil: bool, args: int) -> Callable[..., int]:
+    """A ctypes function over `address` that takes `args` pointers or int64 and returns int64."""
+    factory = ctypes.CFUNCTYPE if release_gil else ctypes.PYFUNCTYPE
+    return factory(ctypes.c_int64, *[ctypes.c_void_p] * args)(address)

@@ -1,0 +1,360 @@
+"""From a StepPlan to the driver: LLVM IR that calls the kernels in plan order. Sizes and places are constants in it.
+
+No name of the model reaches this text: functions are numbered, places are offsets.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+from streamrnn.codegen.abi import HEADER_MENDED, HEADER_POLICY, HEADER_STEPS, INIT, POOL, RUN, Policy
+from streamrnn.ir.lowering import Arg, Place, Register, Skip
+from streamrnn.ir.types import DType
+from streamrnn.kernels import ports
+from streamrnn.kernels._jit import Kernel, llvm_type
+from streamrnn.plan import Call, Copy, Loop, Port, StepPlan
+
+#: calls with at least this many multiply-adds get code of their own sizes, and so do the MAX_CLONES dearest shapes
+CLONE_WORK = 64
+MAX_CLONES = 64
+
+_LLVM = {
+    DType.F32: "float", DType.F64: "double", DType.I64: "i64", DType.I32: "i32", DType.I8: "i8", DType.U8: "i8",
+    DType.BOOL: "i8",
+}  # fmt: skip
+
+_PORT_KERNELS = (ports.nonfinite, ports.take_finite, ports.give_frames)
+
+
+def driver_kernels(plan: StepPlan) -> list[Kernel]:
+    """All kernels that the driver of `plan` calls."""
+    return [*plan.kernels(), *_PORT_KERNELS]
+
+
+def driver_text(plan: StepPlan) -> str:
+    """The driver module of `plan` as LLVM IR."""
+    return _Driver(plan).text()
+
+
+def _real(value: float, kind: str) -> str:
+    """A float constant; LLVM wants the bits of the double, also for `float`."""
+    if kind == "float":
+        value = struct.unpack("f", struct.pack("f", value))[0]
+    return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
+
+
+@dataclass
+class _Driver:
+    plan: StepPlan
+    lines: list[str] = field(default_factory=list)
+    functions: list[str] = field(default_factory=list)
+    clones: dict[tuple[object, ...], str] = field(default_factory=dict)
+    count: int = 0
+
+    def text(self) -> str:
+        declared = []
+        for kernel in driver_kernels(self.plan):
+            args = ", ".join(llvm_type(ctype) for _, ctype in kernel.params)
+            result = llvm_type(kernel.returns) if kernel.returns else "void"
+            declared.append(f'declare {result} @"{kernel.symbol}"({args})')
+        declared.append("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
+        declared.append("declare i64 @llvm.smax.i64(i64, i64)\ndeclare i64 @llvm.smin.i64(i64, i64)")
+        self._chosen = self._choose_clones()
+        body = [self._init(), self._step(), self._run(), self._pool()]
+        return "\n".join([*declared, *self.functions, *body])
+
+    # -- small pieces ---------------------------------------------------------------------------------------------
+
+    def fresh(self) -> str:
+        self.count += 1
+        return f"%v{self.count}"
+
+    def emit(self, line: str) -> None:
+        self.lines.append("  " + line)
+
+    def take_lines(self) -> str:
+        text = "\n".join(self.lines)
+        self.lines = []
+        return text
+
+    def pointer(self, base: str, offset: int | str) -> str:
+        if offset == 0:
+            return base
+        name = self.fresh()
+        self.emit(f"{name} = getelementptr i8, ptr {base}, i64 {offset}")
+        return name
+
+    def place(self, place: Place) -> str:
+        space, offset = self.plan.place(place)
+        return self.pointer("%weights" if space == "weights" else "%arena", offset)
+
+    def copy(self, target: str, source: str, size: int) -> None:
+        if size:
+            self.emit(f"call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {source}, i64 {size}, i1 false)")
+
+    def header(self, index: int) -> str:
+        return self.pointer("%arena", 8 * index)
+
+    def load(self, kind: str, pointer: str) -> str:
+        name = self.fresh()
+        self.emit(f"{name} = load {kind}, ptr {pointer}")
+        return name
+
+    def skip(self, skip: Skip) -> str:
+        """clamp(delay - step * frames, 0, frames)"""
+        done, left, floor, name = self.fresh(), self.fresh(), self.fresh(), self.fresh()
+        self.emit(f"{done} = mul i64 %t, {skip.frames}")
+        self.emit(f"{left} = sub i64 {skip.delay}, {done}")
+        self.emit(f"{floor} = call i64 @llvm.smax.i64(i64 {left}, i64 0)")
+        self.emit(f"{name} = call i64 @llvm.smin.i64(i64 {floor}, i64 {skip.frames})")
+        return name
+
+    def argument(self, arg: Arg, ctype: str) -> str:
+        kind = llvm_type(ctype)
+        if isinstance(arg, Place):
+            return f"ptr {self.place(arg)}"
+        if isinstance(arg, Skip):
+            return f"i64 {self.skip(arg)}"
+        return f"{kind} {_real(arg, kind) if kind in ('float', 'double') else int(arg)}"
+
+    # -- calls ----------------------------------------------------------------------------------------------------
+
+    def _shape_key(self, call: Call) -> tuple[object, ...]:
+        return (call.kernel.symbol, *(arg if isinstance(arg, int | float) else None for arg in call.args))
+
+    def _choose_clones(self) -> set[tuple[object, ...]]:
+        work: dict[tuple[object, ...], int] = {}
+        for call in self.plan.calls:
+            if isinstance(call, Call):
+                key = self._shape_key(call)
+                work[key] = work.get(key, 0) + call.work
+        dear = sorted((k for k, w in work.items() if w >= CLONE_WORK), key=lambda k: -work[k])
+        return set(dear[:MAX_CLONES])
+
+    def _clone(self, call: Call) -> str:
+        """A function for one kernel and one set of sizes: sizes are constants, pointers do not alias."""
+        key = self._shape_key(call)
+        if key not in self.clones:
+            name = f"@c{len(self.clones)}"
+            given, passed = [], []
+            for i, (arg, (_, ctype)) in enumerate(zip(call.args, call.kernel.params, strict=True)):
+                kind = llvm_type(ctype)
+                if isinstance(arg, int | float):
+                    passed.append(f"{kind} {_real(arg, kind) if kind in ('float', 'double') else int(arg)}")
+                else:
+                    given.append(f"{kind}{' noalias' if kind == 'ptr' else ''} %a{i}")
+                    passed.append(f"{kind} %a{i}")
+            self.functions.append(
+                f"define internal void {name}({', '.join(given)}) noinline {{\n"
+                f'  call void @"{call.kernel.symbol}"({", ".join(passed)}) alwaysinline\n  ret void\n}}'
+            )
+            self.clones[key] = name
+        return self.clones[key]
+
+    def _call(self, call: Call) -> None:
+        pairs = list(zip(call.args, (ctype for _, ctype in call.kernel.params), strict=True))
+        if self._shape_key(call) in self._chosen:
+            args = [self.argument(arg, ctype) for arg, ctype in pairs if not isinstance(arg, int | float)]
+            self.emit(f"call void {self._clone(call)}({', '.join(args)})")
+        else:
+            args = [self.argument(arg, ctype) for arg, ctype in pairs]
+            self.emit(f'call void @"{call.kernel.symbol}"({", ".join(args)}) noinline')
+
+    def _loop(self, loop: Loop) -> None:
+        name = f"@l{len(self.functions)}"
+        self.functions.append(_loop_function(name, loop))
+        args = ", ".join(f"ptr {self.place(p)}" for p in (*(p for p, _ in loop.inputs), loop.output))
+        self.emit(f"call void {name}({args})")
+
+    def _copy(self, copy: Copy) -> None:
+        self.copy(self.place(copy.target), self.place(copy.source), copy.size)
+
+    # -- functions ------------------------------------------------------------------------------------------------
+
+    def _init(self) -> str:
+        for index in (HEADER_STEPS, HEADER_MENDED):
+            self.emit(f"store i64 0, ptr {self.header(index)}")
+        for port in self.plan.inputs:
+            self.emit(f"call void @llvm.memset.p0.i64(ptr {self.place(port.place)}, i8 0, i64 {port.type.nbytes}, i1 false)")
+        for state in self.plan.states:
+            self.copy(self.place(state.place), self.place(state.init), state.type.nbytes)
+        return (
+            "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)\n"
+            f"define void @{INIT}(ptr %weights, ptr %arena) {{\n{self.take_lines()}\n  ret void\n}}"
+        )
+
+    def _step(self) -> str:
+        """internal void @step(weights, arena, t, out pointers...): from held inputs to the caller's outputs and new states."""
+        for call in self.plan.calls:
+            if isinstance(call, Call):
+                self._call(call)
+            elif isinstance(call, Loop):
+                self._loop(call)
+            else:
+                self._copy(call)
+        for i, port in enumerate(self.plan.outputs):
+            self._give(port, f"%out{i}")
+        for copy in self.plan.commit:
+            self._copy(copy)
+        outs = "".join(f", ptr %out{i}" for i in range(len(self.plan.outputs)))
+        return f"define internal void @step(ptr %weights, ptr %arena, i64 %t{outs}) {{\n{self.take_lines()}\n  ret void\n}}"
+
+    def _give(self, port: Port, target: str) -> None:
+        """Copy an output to the caller, with zeros for frames that are still filler."""
+        delay = port.stream.delay if port.stream else 0
+        source = self.place(port.place)
+        if port.stream is None or delay == 0:
+            self.copy(target, source, port.type.nbytes)
+            return
+        axis = port.stream.axis
+        frames = self.plan.frames // port.stream.stride if axis is None else port.type.shape[axis]
+        skip = self.skip(Skip(delay, frames))
+        outer, inner = 1, port.type.nbytes
+        if axis is not None:
+            outer = port.type.with_shape(port.type.shape[:axis]).size
+            inner = port.type.nbytes // max(1, outer * frames)
+        sizes = (
+            f"i64 {outer}, i64 {1 if axis is None else frames}, i64 {inner}, i64 {skip}, i64 {frames if axis is None else 0}"
+        )
+        self.emit(f'call void @"{ports.give_frames.symbol}"({sizes}, ptr {source}, ptr {target})')
+
+    def _run(self) -> str:
+        plan = self.plan
+        for side, ports_ in (("in", plan.inputs), ("out", plan.outputs)):
+            for i, port in enumerate(ports_):
+                base = self.load("ptr", self.pointer(f"%{side}puts", 8 * i))
+                at = self.fresh()
+                self.emit(f"{at} = mul i64 %i, {port.type.nbytes}")
+                self.emit(f"%{side}{i} = getelementptr i8, ptr {base}, i64 {at}")
+        self._take_inputs()
+        taken = self.take_lines()
+        outs = "".join(f", ptr %out{i}" for i in range(len(plan.outputs)))
+        self.emit(f"%t = load i64, ptr {self.header(HEADER_STEPS)}")
+        self.emit(f"call void @step(ptr %weights, ptr %arena, i64 %t{outs})")
+        self.emit(f"%t1 = add i64 %t, 1\n  store i64 %t1, ptr {self.header(HEADER_STEPS)}")
+        return (
+            f"define i64 @{RUN}(ptr %weights, ptr %arena, ptr %inputs, ptr %outputs, i64 %steps) {{\n"
+            "entry:\n  %some = icmp sgt i64 %steps, 0\n  br i1 %some, label %loop, label %end\n"
+            "loop:\n  %i = phi i64 [0, %entry], [%i1, %made]\n"
+            f"{taken}\n"
+            f"make:\n{self.take_lines()}\n  br label %made\n"
+            "made:\n  %i1 = add i64 %i, 1\n  %more = icmp slt i64 %i1, %steps\n  br i1 %more, label %loop, label %end\n"
+            "refused:\n  ret i64 %i\n"
+            "end:\n  ret i64 %steps\n}"
+        )
+
+    def _take_inputs(self) -> None:
+        """Copy the caller's frame into the held inputs, as the policy says. Every input is looked at before any is taken."""
+        plan = self.plan
+        floats = [i for i, p in enumerate(plan.inputs) if p.type.dtype is DType.F32]
+        policy = self.load("i64", self.header(HEADER_POLICY))
+        self.emit(f"switch i64 {policy}, label %look [i64 {Policy.PASS.value}, label %plain]")
+        self.emit("\nlook:")
+        bad = "0"
+        for i in floats:
+            found, total = self.fresh(), self.fresh()
+            self.emit(f'{found} = call i64 @"{ports.nonfinite.symbol}"(i64 {plan.inputs[i].type.size}, ptr %in{i})')
+            self.emit(f"{total} = add i64 {bad}, {found}")
+            bad = total
+        self.emit(f"%fine = icmp eq i64 {bad}, 0\n  br i1 %fine, label %plain, label %mend")
+        self.emit("\nmend:")
+        mended, more = self.load("i64", self.header(HEADER_MENDED)), self.fresh()
+        self.emit(f"{more} = add i64 {mended}, 1")
+        self.emit(
+            f"switch i64 {policy}, label %refuse [i64 {Policy.HOLD.value}, label %hold i64 {Policy.RESET.value}, label %clear]"
+        )
+        self.emit("\nrefuse:")
+        self.emit(f"store i64 {more}, ptr {self.header(HEADER_MENDED)}\n  br label %refused")
+        self.emit("\nclear:")
+        self.emit(f"call void @{INIT}(ptr %weights, ptr %arena)\n  br label %hold")
+        self.emit("\nhold:")
+        self.emit(f"store i64 {more}, ptr {self.header(HEADER_MENDED)}")
+        for i, port in enumerate(plan.inputs):
+            held = self.place(port.place)
+            if i in floats:
+                # after `clear` the held values are zero, so holding them is zeroing
+                self.emit(f'call void @"{ports.take_finite.symbol}"(i64 {port.type.size}, i64 1, ptr %in{i}, ptr {held})')
+            else:
+                self.copy(held, f"%in{i}", port.type.nbytes)
+        self.emit("br label %make")
+        self.emit("\nplain:")
+        for i, port in enumerate(plan.inputs):
+            self.copy(self.place(port.place), f"%in{i}", port.type.nbytes)
+        self.emit("br label %make")
+
+    def _pool(self) -> str:
+        plan = self.plan
+        n_in, n_out = len(plan.inputs), len(plan.outputs)
+        for side, ports_ in (("in", plan.inputs), ("out", plan.outputs)):
+            for i, port in enumerate(ports_):
+                base = self.load("ptr", self.pointer(f"%{side}puts", 8 * i))
+                row = self.fresh()
+                self.emit(f"{row} = mul i64 %i, {port.type.nbytes}")
+                self.emit(f"store ptr {self.pointer(base, row)}, ptr {self.pointer(f'%{side}s', 8 * i)}")
+        self.emit(f"%at = mul i64 %i, {plan.arena_bytes}")
+        self.emit("%arena = getelementptr i8, ptr %arenas, i64 %at")
+        self.emit(f"%made = call i64 @{RUN}(ptr %weights, ptr %arena, ptr %ins, ptr %outs, i64 1)")
+        self.emit("%miss = sub i64 1, %made")
+        return (
+            f"define i64 @{POOL}(ptr %weights, ptr %arenas, ptr %active, ptr %inputs, ptr %outputs, i64 %slots) {{\n"
+            f"entry:\n  %ins = alloca [{max(1, n_in)} x ptr]\n  %outs = alloca [{max(1, n_out)} x ptr]\n"
+            "  %some = icmp sgt i64 %slots, 0\n  br i1 %some, label %loop, label %end\n"
+            "loop:\n  %i = phi i64 [0, %entry], [%i1, %next]\n  %bad = phi i64 [0, %entry], [%bad1, %next]\n"
+            "  %flag = getelementptr i8, ptr %active, i64 %i\n  %on = load i8, ptr %flag\n"
+            "  %live = icmp ne i8 %on, 0\n  br i1 %live, label %go, label %next\n"
+            f"go:\n{self.take_lines()}\n  br label %next\n"
+            "next:\n  %m = phi i64 [0, %loop], [%miss, %go]\n  %bad1 = add i64 %bad, %m\n"
+            "  %i1 = add i64 %i, 1\n  %more = icmp slt i64 %i1, %slots\n  br i1 %more, label %loop, label %end\n"
+            "end:\n  %result = phi i64 [0, %entry], [%bad1, %next]\n  ret i64 %result\n}"
+        )
+
+
+def _loop_function(name: str, loop: Loop) -> str:
+    """A loop nest over `loop.shape` with the scalar functions of the body inlined."""
+    n = len(loop.inputs)
+    params = [f"ptr noalias %p{i}" for i in range(n)] + ["ptr noalias %out"]
+    out: list[str] = [f"define internal void {name}({', '.join(params)}) noinline {{", "entry:", "  br label %h0"]
+    rank = len(loop.shape)
+    for d, _size in enumerate(loop.shape):
+        before = "entry" if d == 0 else f"h{d - 1}"
+        after = f"n{d}"
+        out += [f"h{d}:", f"  %i{d} = phi i64 [0, %{before}], [%j{d}, %{after}]"]
+        for k in range(n):
+            out.append(f"  %s{d}x{k} = mul i64 %i{d}, {loop.inputs[k][1][d]}")
+            if d:
+                out.append(f"  %o{d}x{k} = add i64 %o{d - 1}x{k}, %s{d}x{k}")
+            else:
+                out.append(f"  %o{d}x{k} = add i64 0, %s{d}x{k}")
+        out.append(f"  %y{d} = " + (f"add i64 %z{d - 1}, %i{d}" if d else "add i64 0, %i0"))
+        if d < rank - 1:
+            out += [f"  %z{d} = mul i64 %y{d}, {loop.shape[d + 1]}", f"  br label %h{d + 1}"]
+    out += _loop_body(loop, rank - 1)
+    out.append(f"  br label %n{rank - 1}")
+    for d in reversed(range(rank)):
+        done = "end" if d == 0 else f"n{d - 1}"
+        out += [f"n{d}:", f"  %j{d} = add i64 %i{d}, 1", f"  %c{d} = icmp slt i64 %j{d}, {loop.shape[d]}"]
+        out.append(f"  br i1 %c{d}, label %h{d}, label %{done}")
+    return "\n".join([*out, "end:", "  ret void", "}"])
+
+
+def _loop_body(loop: Loop, inner: int) -> list[str]:
+    lines, registers = [], []
+    for k, (place, _) in enumerate(loop.inputs):
+        kind = _LLVM[place.dtype]
+        lines.append(f"  %a{k} = getelementptr {kind}, ptr %p{k}, i64 %o{inner}x{k}")
+        lines.append(f"  %x{k} = load {kind}, ptr %a{k}")
+        registers.append(f"%x{k}")
+    for r, apply in enumerate(loop.body):
+        function = apply.function
+        args = []
+        for arg, (_, ctype) in zip(apply.args, function.params, strict=True):
+            kind = llvm_type(ctype)
+            args.append(f"{kind} {registers[arg.index] if isinstance(arg, Register) else _real(arg, kind)}")
+        assert function.returns is not None
+        lines.append(f'  %r{r} = call {llvm_type(function.returns)} @"{function.symbol}"({", ".join(args)}) alwaysinline')
+        registers.append(f"%r{r}")
+    kind = _LLVM[loop.output.dtype]
+    lines.append(f"  %q = getelementptr {kind}, ptr %out, i64 %y{inner}")
+    lines.append(f"  store {kind} {registers[-1]}, ptr %q")
+    return lines

@@ -1,0 +1,107 @@
+"""A model as data: frozen, in SSA form and topological order. A pass takes a Graph and returns a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import numpy.typing as npt
+
+from streamrnn.ir.types import StreamType, TensorType
+
+#: any array; element types are checked at run time, by TensorType
+Array: TypeAlias = npt.NDArray[Any]
+Attr: TypeAlias = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | None
+
+
+class Stage(Enum):
+    """What one run of a graph means."""
+
+    SEQUENCE = "sequence"  # one run sees a whole clip
+    STEP = "step"  # one run is one step: state goes in and out
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One op applied to named values; an input of "" is an omitted optional one, an output of "" is not wanted."""
+
+    op: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attrs: Mapping[str, Attr] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __str__(self) -> str:
+        attrs = ", ".join(f"{k}={v}" for k, v in sorted(self.attrs.items()))
+        return f"{', '.join(self.outputs)} = {self.op}({', '.join(self.inputs)}{'; ' + attrs if attrs else ''})"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One named piece of recurrent memory.
+
+    read:     the value that nodes see during a step.
+    write:    the value that becomes `read` at the next step.
+    init:     the array at reset (its shape and dtype are those of `read` and `write`).
+    kind:     hidden, cell, ring, head or explicit.
+    evidence: how a file's own state was paired (traced, name, shape, given), or "streamify" for one the compiler added.
+    """
+
+    name: str
+    read: str
+    write: str
+    init: Array
+    kind: str = "explicit"
+    evidence: str = "streamify"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A model.
+
+    types:     type of every value, constants included.
+    constants: the arrays of constant values.
+    streams:   at stage STEP of a model in frame mode: how time runs through the non-constant values.
+    meta:      what has to survive into the file (mode, time axes, sample rate, bindings ...): JSON values.
+    """
+
+    name: str
+    stage: Stage
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    types: Mapping[str, TensorType]
+    constants: Mapping[str, Array] = field(default_factory=dict)
+    states: tuple[State, ...] = ()
+    streams: Mapping[str, StreamType] = field(default_factory=dict)
+    meta: Mapping[str, object] = field(default_factory=dict)
+
+    def replace(self, **changes: object) -> Graph:
+        """A copy with some fields changed."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    def producers(self) -> dict[str, Node]:
+        """The node behind each computed value."""
+        return {out: node for node in self.nodes for out in node.outputs if out}
+
+    def consumers(self) -> dict[str, list[Node]]:
+        """The nodes that read each value, in order."""
+        table: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs):
+                if name:
+                    table.setdefault(name, []).append(node)
+        return table
+
+    def results(self) -> Iterator[str]:
+        """Values that outlive the nodes: outputs, and what states are written from."""
+        yield from self.outputs
+        for state in self.states:
+            yield state.write
+
+    def const(self, name: str) -> Array | None:
+        """The array of a constant value, else None (also for an omitted input)."""
+        return self.constants.get(name) if name else None

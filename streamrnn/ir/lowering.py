@@ -1,0 +1,111 @@
+"""What `Op.lower` writes to: places in memory, and the calls that fill them.
+
+The plan implements it. An op asks for places and emits calls; where the places lie is decided later.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from streamrnn.ir.graph import Array
+from streamrnn.ir.types import DType
+
+if TYPE_CHECKING:
+    from streamrnn.kernels._jit import Kernel
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where elements lie: a buffer (a number that the plan gives out) and an offset in elements of `dtype`."""
+
+    buffer: int
+    dtype: DType
+    offset: int = 0
+
+    def at(self, elements: int) -> Place:
+        """The place `elements` further on in the same buffer."""
+        return Place(self.buffer, self.dtype, self.offset + elements)
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A run-time size: how many of this step's `frames` are filler, because the wire lags by `delay` frames."""
+
+    delay: int
+    frames: int
+
+
+Arg: TypeAlias = int | float | Place | Skip
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """Operand of an Apply: a loaded input (0 .. n_inputs - 1) or an earlier result (n_inputs ...)."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """One scalar function of an element loop, on registers and literal numbers."""
+
+    function: Kernel
+    args: tuple[Register | float, ...]
+
+
+class Lowering(ABC):
+    """Places and calls for one node."""
+
+    @abstractmethod
+    def input(self, index: int) -> Place:
+        """Where the elements of input `index` lie, C-contiguous (constants included)."""
+
+    @abstractmethod
+    def output(self, index: int) -> Place:
+        """A buffer for output `index`, C-contiguous; where nobody wants that output, memory that dies with the node."""
+
+    @abstractmethod
+    def wanted(self, index: int) -> bool:
+        """Whether anything reads output `index`."""
+
+    @abstractmethod
+    def weight(self, array: Array) -> Place:
+        """Read-only data of this node in the layout that its kernel wants."""
+
+    @abstractmethod
+    def scratch(self, dtype: DType, elements: int) -> Place:
+        """Memory that dies with the node."""
+
+    @abstractmethod
+    def view(self, output: int, input: int, offset: int = 0) -> None:
+        """Output `output` is the elements of input `input` from `offset` on: no call, no copy."""
+
+    @abstractmethod
+    def update(self, output: int, input: int) -> Place:
+        """Memory that holds input `input` and becomes output `output`: in place where lifetimes allow, else after a copy."""
+
+    @abstractmethod
+    def copy(self, source: Place, target: Place, elements: int) -> None:
+        """Emit a copy of `elements` elements."""
+
+    @abstractmethod
+    def skip(self, frames: int) -> Arg:
+        """How many of the `frames` of input 0 in this step are filler (0 where the node has no warm-up)."""
+
+    @abstractmethod
+    def call(self, kernel: Kernel, *args: Arg, work: int) -> None:
+        """Emit a kernel call. `work` is its number of multiply-adds: large ones get code of their own sizes."""
+
+    @abstractmethod
+    def loop(
+        self,
+        shape: Sequence[int],
+        inputs: Sequence[tuple[Place, Sequence[int]]],
+        body: Sequence[Apply],
+        output: Place,
+    ) -> None:
+        """Emit one loop over all elements of `shape`: load each input at its strides (in elements), apply `body` in order,
+        store the last result to `output`, which is C-contiguous."""

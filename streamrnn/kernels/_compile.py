@@ -1,0 +1,94 @@
+"""The compiling process: `python -m streamrnn.kernels._compile FOLDER ADDRESS...` writes one bitcode file per kernel.
+
+It runs apart from the user's program for two reasons. Numba's own LLVM passes must be off, or helpers compiled for this
+host would bring their vector widths along to other targets; and that switch is global to a process. And the user's program
+never has to import Numba.
+
+A written file holds one function `void <symbol>(parameters)` (or a scalar result) with every helper inlined: Numba's status
+and return pointers are gone.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from streamrnn.files import write_aside
+from streamrnn.kernels._jit import Kernel, find_kernel, llvm_type
+
+
+def _numba_passes_off() -> None:
+    from numba.core import config
+
+    config.OPT = config._OptLevel(0)
+    config.LOOP_VECTORIZE = 0
+    config.SLP_VECTORIZE = 0
+    config.DEBUGINFO_DEFAULT = 0
+
+
+def _entry(kernel: Kernel, mangled: str) -> str:
+    """LLVM text of the C-like entry around Numba's calling convention (status result, pointers for value and exception)."""
+    kinds = [llvm_type(ctype) for _, ctype in kernel.params]
+    args = ", ".join(f"{kind} %a{i}" for i, kind in enumerate(kinds))
+    # Numba passes booleans as i1 but returns them as i8
+    passed, before = [], []
+    for i, (kind, (_, ctype)) in enumerate(zip(kinds, kernel.params, strict=True)):
+        if ctype == "b1":
+            before.append(f"  %b{i} = trunc i8 %a{i} to i1")
+            passed.append((f"i1 %b{i}", "i1"))
+        else:
+            passed.append((f"{kind} %a{i}", kind))
+    declared = ", ".join(["ptr", "ptr", *(kind for _, kind in passed)])
+    called = ", ".join(["ptr %ret", "ptr %exc", *(text for text, _ in passed)])
+    result = llvm_type(kernel.returns) if kernel.returns else "void"
+    slot = result if kernel.returns else "i64"
+    tail = f"  %r = load {result}, ptr %ret\n  ret {result} %r" if kernel.returns else "  ret void"
+    return (
+        f'declare i32 @"{mangled}"({declared})\n'
+        f'define {result} @"{kernel.symbol}"({args}) {{\n'
+        f"  %ret = alloca {slot}\n  %exc = alloca ptr\n"
+        + "".join(line + "\n" for line in before)
+        + f'  %status = call i32 @"{mangled}"({called})\n{tail}\n}}\n'
+    )
+
+
+def kernel_bitcode(kernel: Kernel) -> bytes:
+    """LLVM bitcode of a module with nothing but `kernel.symbol` in it, not yet tied to a CPU."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    ir, mangled = kernel.compile()
+    module = llvm.parse_assembly(ir)
+    module.link_in(llvm.parse_assembly(_entry(kernel, mangled)))
+    for function in module.functions:
+        if not function.is_declaration and function.name != kernel.symbol:
+            function.linkage = "internal"
+            function.add_function_attribute("alwaysinline")
+    for variable in module.global_variables:
+        if not variable.is_declaration:
+            variable.linkage = "internal"
+    # a neutral machine: nothing that follows may depend on the CPU
+    machine = llvm.Target.from_default_triple().create_target_machine(cpu="generic", opt=1)
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=0))
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_always_inliner_pass()
+    passes.add_sroa_pass()
+    passes.add_simplify_cfg_pass()
+    passes.add_global_dead_code_eliminate_pass()
+    passes.run(module, builder)
+    module.verify()
+    left = [f.name for f in module.functions if f.name != kernel.symbol and not f.name.startswith("llvm.")]
+    if left:
+        raise RuntimeError(f"kernel {kernel.address} calls {left}, which no target has")
+    return bytes(module.as_bitcode())
+
+
+def main(folder: str, addresses: list[str]) -> None:
+    _numba_passes_off()
+    for address in addresses:
+        kernel = find_kernel(address)
+        write_aside(Path(folder) / f"{kernel.key}.bc", kernel_bitcode(kernel))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])

@@ -1,0 +1,246 @@
+"""The primitives of `simd` as LLVM intrinsics for Numba. Imported only where Numba compiles."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+from streamrnn.kernels.simd import LANES
+
+_F32 = ir.FloatType()
+_I32 = ir.IntType(32)
+_VF = ir.VectorType(_F32, LANES)
+_VI = ir.VectorType(_I32, LANES)
+
+
+class VecType(types.Type):
+    """`<16 x float>` as a Numba type."""
+
+    def __init__(self) -> None:
+        super().__init__(name=f"f32x{LANES}")
+
+
+V = VecType()
+
+
+@register_model(VecType)
+class _VecModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, fe_type: Any) -> None:
+        super().__init__(manager, fe_type, _VF)
+
+
+def _splat(builder: Any, scalar: Any) -> Any:
+    undefined = ir.Constant(_VF, ir.Undefined)
+    first = builder.insert_element(undefined, scalar, _I32(0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(_VI, [0] * LANES))
+
+
+def _is_vec(*args: Any) -> bool:
+    return any(isinstance(a, VecType) for a in args)
+
+
+def _widened(builder: Any, sig: Any, args: Any) -> list[Any]:
+    """All operands as vectors if one of them is, else as float32."""
+    if not _is_vec(*sig.args):
+        return list(args)
+    return [a if isinstance(t, VecType) else _splat(builder, a) for t, a in zip(sig.args, args, strict=True)]
+
+
+def _llvm(builder: Any, name: str, vector: bool, args: list[Any]) -> Any:
+    kind = _VF if vector else _F32
+    suffix = f"v{LANES}f32" if vector else "f32"
+    fn = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * len(args)), f"llvm.{name}.{suffix}")
+    return builder.call(fn, args)
+
+
+def _check(*args: Any) -> None:
+    """Refuse a double that slipped in: it would widen a whole kernel."""
+    for a in args:
+        if not isinstance(a, VecType) and a != types.float32:
+            raise TypeError(f"a simd primitive takes vectors and float32, not {a}")
+
+
+_BINARY: dict[Any, str] = {operator.add: "fadd", operator.sub: "fsub", operator.mul: "fmul", operator.truediv: "fdiv"}
+
+
+def _install_operators() -> None:
+    def install(op: Callable[..., Any], method: str) -> None:
+        class Typing(ConcreteTemplate):
+            cases = [signature(V, V, V), signature(V, V, types.float32), signature(V, types.float32, V)]  # noqa: RUF012
+
+        infer_global(op)(Typing)
+
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return getattr(builder, method)(*_widened(builder, sig, args))
+
+        for pair in ((V, V), (V, types.float32), (types.float32, V)):
+            lower_builtin(op, *pair)(generate)
+
+    for op, method in _BINARY.items():
+        install(op, method)
+
+    class Negation(ConcreteTemplate):
+        cases = [signature(V, V)]  # noqa: RUF012
+
+    infer_global(operator.neg)(Negation)
+
+    @lower_builtin(operator.neg, V)
+    def negate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.fneg(args[0])
+
+
+_install_operators()
+
+
+def _pointer(builder: Any, base: Any, index: Any, pointee: Any) -> Any:
+    return builder.bitcast(builder.gep(base, [index]), pointee.as_pointer())
+
+
+@intrinsic
+def vload(typing: Any, p: Any, i: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        value = builder.load(_pointer(builder, args[0], args[1], _VF), typ=_VF)
+        value.align = 4
+        return value
+
+    return V(p, types.intp), generate
+
+
+@intrinsic
+def vstore(typing: Any, p: Any, i: Any, v: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        store = builder.store(args[2], _pointer(builder, args[0], args[1], _VF))
+        store.align = 4
+        return context.get_dummy_value()
+
+    return types.void(p, types.intp, v), generate
+
+
+def _part_loop(builder: Any, n: Any, copy: Callable[[Any], None]) -> None:
+    """Run `copy` for each i < min(n, 16)."""
+    limit = ir.Constant(n.type, LANES)
+    with cgutils.for_range(builder, builder.select(builder.icmp_signed("<", n, limit), n, limit)) as loop:
+        copy(loop.index)
+
+
+@intrinsic
+def vload_part(typing: Any, p: Any, i: Any, n: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        base = builder.gep(args[0], [args[1]])
+        slot = cgutils.alloca_once_value(builder, ir.Constant(_VF, [0.0] * LANES))
+        lanes = builder.bitcast(slot, _F32.as_pointer())
+        _part_loop(builder, args[2], lambda k: builder.store(builder.load(builder.gep(base, [k])), builder.gep(lanes, [k])))
+        return builder.load(slot)
+
+    return V(p, types.intp, types.intp), generate
+
+
+@intrinsic
+def vstore_part(typing: Any, p: Any, i: Any, n: Any, v: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        base = builder.gep(args[0], [args[1]])
+        lanes = builder.bitcast(cgutils.alloca_once_value(builder, args[3]), _F32.as_pointer())
+        _part_loop(builder, args[2], lambda k: builder.store(builder.load(builder.gep(lanes, [k])), builder.gep(base, [k])))
+        return context.get_dummy_value()
+
+    return types.void(p, types.intp, types.intp, v), generate
+
+
+@intrinsic
+def splat(typing: Any, x: Any) -> Any:
+    _check(x)
+    return V(types.float32), lambda context, builder, sig, args: _splat(builder, args[0])
+
+
+def _generic(generate: Callable[[Any, bool, list[Any]], Any], arity: int) -> Any:
+    """An intrinsic on float32 numbers and vectors mixed; `generate(builder, vector, operands)`."""
+
+    def typed(*operands: Any) -> Any:
+        _check(*operands)
+        vector = _is_vec(*operands)
+        result = V if vector else types.float32
+        return result(*operands), lambda context, builder, sig, args: generate(builder, vector, _widened(builder, sig, args))
+
+    # Numba reads the number of parameters off the function, so each arity needs a text of its own.
+    if arity == 1:
+        return intrinsic(lambda typing, a: typed(a))
+    if arity == 2:
+        return intrinsic(lambda typing, a, b: typed(a, b))
+    if arity == 3:
+        return intrinsic(lambda typing, a, b, c: typed(a, b, c))
+    return intrinsic(lambda typing, a, b, c, d: typed(a, b, c, d))
+
+
+def _int_type(vector: bool) -> Any:
+    return _VI if vector else _I32
+
+
+def _int(vector: bool, value: int) -> Any:
+    return ir.Constant(_VI, [value] * LANES) if vector else ir.Constant(_I32, value)
+
+
+def _real(vector: bool, value: float) -> Any:
+    number = float(np.float32(value))
+    return ir.Constant(_VF, [number] * LANES) if vector else ir.Constant(_F32, number)
+
+
+def _nearest(builder: Any, vector: bool, args: list[Any]) -> Any:
+    # adding 1.5 * 2**23 leaves no bit for a fraction; llvm.rint would be a libm call on CPUs without SSE4.1
+    magic = _real(vector, 12582912.0)
+    return builder.fsub(builder.fadd(args[0], magic), magic)
+
+
+def _pow2(builder: Any, vector: bool, args: list[Any]) -> Any:
+    # 1.5 * 2**23 puts the whole number n into the low mantissa bits; the shift drops everything above them
+    bits = builder.bitcast(builder.fadd(args[0], _real(vector, 12582912.0)), _int_type(vector))
+    bits = builder.shl(builder.add(bits, _int(vector, 127)), _int(vector, 23))
+    return builder.bitcast(bits, _VF if vector else _F32)
+
+
+def _exponent(builder: Any, vector: bool, args: list[Any]) -> Any:
+    bits = builder.lshr(builder.bitcast(args[0], _int_type(vector)), _int(vector, 23))
+    return builder.sitofp(builder.sub(bits, _int(vector, 127)), _VF if vector else _F32)
+
+
+def _mantissa(builder: Any, vector: bool, args: list[Any]) -> Any:
+    bits = builder.and_(builder.bitcast(args[0], _int_type(vector)), _int(vector, 0x007FFFFF))
+    return builder.bitcast(builder.or_(bits, _int(vector, 0x3F800000)), _VF if vector else _F32)
+
+
+def _pick(predicate: str) -> Callable[[Any, bool, list[Any]], Any]:
+    return lambda b, vector, a: b.select(b.fcmp_ordered(predicate, a[0], a[1]), a[1], a[0])
+
+
+fma = _generic(lambda b, vector, a: _llvm(b, "fmuladd", vector, a), 3)
+nearest = _generic(_nearest, 1)
+copysign = _generic(lambda b, vector, a: _llvm(b, "copysign", vector, a), 2)
+below = _generic(_pick(">"), 2)
+above = _generic(_pick("<"), 2)
+pick_less = _generic(lambda b, vector, a: b.select(b.fcmp_ordered("<", a[0], a[1]), a[2], a[3]), 4)
+pow2 = _generic(_pow2, 1)
+exponent = _generic(_exponent, 1)
+mantissa = _generic(_mantissa, 1)
+
+
+@intrinsic
+def vsum(typing: Any, v: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        value, width = args[0], LANES
+        while width > 1:
+            width //= 2
+            undefined = ir.Constant(value.type, ir.Undefined)
+            half = ir.VectorType(_I32, width)
+            low = builder.shuffle_vector(value, undefined, ir.Constant(half, list(range(width))))
+            high = builder.shuffle_vector(value, undefined, ir.Constant(half, list(range(width, 2 * width))))
+            value = builder.fadd(low, high)
+        return builder.extract_element(value, _I32(0))
+
+    return types.float32(V), generate

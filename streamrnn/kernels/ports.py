@@ -1,0 +1,46 @@
+"""Moving frames between the caller and the arena."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streamrnn.kernels._jit import f32p, i64, kernel, u8p
+
+ZERO = np.float32(0)
+ZERO64 = np.float64(0)
+
+
+@kernel
+def nonfinite(n: i64, x: f32p) -> i64:
+    """How many of x[0 .. n] are NaN or Inf."""
+    count = 0
+    for i in range(n):
+        count += x[i] - x[i] != ZERO
+    return count
+
+
+@kernel
+def take_finite(n: i64, hold: i64, x: f32p, held: f32p) -> None:
+    """held = x, where an element that is not finite becomes the value held before (hold = 1) or zero (hold = 0)."""
+    for i in range(n):
+        if x[i] - x[i] == ZERO:
+            held[i] = x[i]
+        elif hold == 0:
+            held[i] = ZERO
+
+
+@kernel
+def give_frames(outer: i64, frames: i64, inner: i64, skip: i64, latest: i64, x: u8p, y: u8p) -> None:
+    """y = x, both [outer][frames][inner] bytes, with zeros for the first `skip` frames, which are filler.
+
+    latest: 0, or the number of frames of a step where x is one answer for all of them: zeros until one frame is valid.
+    """
+    for o in range(outer):
+        for f in range(frames):
+            at = (o * frames + f) * inner
+            if f < skip or (latest > 0 and skip >= latest):
+                for i in range(inner):
+                    y[at + i] = 0
+            else:
+                for i in range(inner):
+                    y[at + i] = x[at + i]

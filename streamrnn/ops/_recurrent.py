@@ -1,0 +1,220 @@
+"""What LSTM, GRU and RNN share: directions, activations, initial states, time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamrnn.errors import UnsupportedError
+from streamrnn.ir.graph import Array
+from streamrnn.ir.lowering import Lowering, Place
+from streamrnn.ir.op import Site, StateSpec, Streamed
+from streamrnn.ir.types import DType, StreamType, TensorType
+from streamrnn.kernels import activations
+from streamrnn.kernels._jit import Binding, Device
+from streamrnn.kernels.simd import LANES, tiles
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A gate activation: the device function with its alpha and beta bound, and the same in NumPy."""
+
+    kernel: Device
+    numpy: Callable[[Array], Array]
+    alpha: float
+    beta: float
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One direction of a recurrent node: its row in the weight tensors, and whether it runs from the last frame."""
+
+    index: int
+    reverse: bool
+
+
+def directions(site: Site) -> tuple[Direction, ...]:
+    """The directions of a node, in the order of its weight tensors. Raises UnsupportedError."""
+    name = site.attr_str("direction", "forward")
+    table = {
+        "forward": (Direction(0, False),),
+        "reverse": (Direction(0, True),),
+        "bidirectional": (Direction(0, False), Direction(1, True)),
+    }
+    if name not in table:
+        raise UnsupportedError(f"node '{site.node.name}' ({site.node.op}): direction '{name}' is not one of {list(table)}")
+    return table[name]
+
+
+def gate_activations(site: Site, defaults: Sequence[str]) -> list[list[Activation]]:
+    """For each direction its activations, in the operator's order. Raises UnsupportedError for an unknown name."""
+    count = len(directions(site))
+    names = site.node.attrs.get("activations") or tuple(defaults) * count
+    if not isinstance(names, tuple) or len(names) != len(defaults) * count:
+        raise site.shape_error(f"activations {names} are not {len(defaults)} names for each of {count} directions")
+    alphas, betas = (_floats(site, key) for key in ("activation_alpha", "activation_beta"))
+    flat = []
+    for name in names:
+        entry = activations.TABLE.get(str(name).lower())
+        if entry is None:
+            known = sorted(row.name for row in activations.TABLE.values())
+            raise UnsupportedError(f"node '{site.node.name}' ({site.node.op}): activation '{name}' is not one of {known}")
+        # ONNX lists alpha and beta only for the activations that have them, in order
+        alpha = alphas.pop(0) if entry.alpha is not None and alphas else entry.alpha or 0.0
+        beta = betas.pop(0) if entry.beta is not None and betas else entry.beta or 0.0
+        flat.append(Activation(entry.kernel, lambda x, e=entry, a=alpha, b=beta: e.numpy(x, a, b), alpha, beta))  # type: ignore[misc]
+    return [flat[d * len(defaults) : (d + 1) * len(defaults)] for d in range(count)]
+
+
+def _floats(site: Site, name: str) -> list[float]:
+    value = site.node.attrs.get(name) or ()
+    if not isinstance(value, tuple):
+        raise site.shape_error(f"attribute {name} is {value!r}, not a list of numbers")
+    return [float(v) for v in value]
+
+
+def bindings(chosen: Sequence[Activation], names: Sequence[str]) -> dict[str, Binding]:
+    """What `Kernel.bind` needs for these activations under the kernel's names for them."""
+    bound: dict[str, Binding] = {}
+    for name, activation in zip(names, chosen, strict=True):
+        bound[f"act_{name}"] = activation.kernel
+        bound[f"alpha_{name}"] = activation.alpha
+        bound[f"beta_{name}"] = activation.beta
+    return bound
+
+
+def hidden_size(site: Site, gates: int) -> int:
+    """H, checked against the weight shapes [D, gates * H, n_in], [D, gates * H, H], [D, 2 * gates * H]."""
+    x, w, r = site.type(0), site.type(1), site.type(2)
+    count = len(directions(site))
+    if x.rank != 3 or w.rank != 3 or r.rank != 3:
+        raise site.shape_error(f"X {x}, W {w} and R {r} must have three dimensions")
+    H = r.shape[2]
+    expected = (count, gates * H, x.shape[2]), (count, gates * H, H)
+    if (w.shape, r.shape) != expected:
+        raise site.shape_error(f"W {w.shape} and R {r.shape} should be {expected[0]} and {expected[1]}")
+    if site.attr_int("hidden_size", H) != H:
+        raise site.shape_error(f"hidden_size {site.attr_int('hidden_size', H)} is not that of R {r.shape}")
+    if site.has(3) and site.type(3).shape != (count, 2 * gates * H):
+        raise site.shape_error(f"B {site.type(3).shape} should be {(count, 2 * gates * H)}")
+    return H
+
+
+def recurrent_types(site: Site, gates: int, states: Sequence[int]) -> tuple[TensorType, ...]:
+    """Types of Y and the final states; `states` are the inputs of the initial states."""
+    if site.attr_int("layout", 0) != 0:
+        raise UnsupportedError(f"node '{site.node.name}': layout 1 is brought to layout 0 by the reader")
+    H, x, count = hidden_size(site, gates), site.type(0), len(directions(site))
+    S, B, _ = x.shape
+    for index in states:
+        if site.has(index) and site.type(index).shape != (count, B, H):
+            raise site.shape_error(f"initial state (input {index}) {site.type(index).shape} should be {(count, B, H)}")
+    if site.has(4) and site.type(4).shape != (B,):
+        raise site.shape_error(f"sequence_lens {site.type(4).shape} should be {(B,)}")
+    return (x.with_shape((S, count, B, H)), *(x.with_shape((count, B, H)) for _ in states))
+
+
+def recurrent_stream(site: Site, streams: Sequence[StreamType | None], names: Sequence[str], states: Sequence[int]) -> Streamed:
+    """Time along the sequence axis becomes carried state; time along the batch axis passes through."""
+    x = streams[0]
+    if x is None or x.axis is None:
+        raise site.not_streamable("its weights or initial state, not its input X, change over time")
+    if any(s is not None for s in streams[1:]):
+        raise site.not_streamable("its initial state or sequence_lens is computed from the stream")
+    if x.axis == 1:
+        y = StreamType(2, x.delay, x.stride)
+        final = StreamType(1, x.delay, x.stride)
+        consts = {i: value[:, :1] for i in states if (value := _same_along_batch(site, i)) is not None}
+        return Streamed((y, *(final for _ in states)), consts=consts)
+    if x.axis != 0:
+        raise site.not_streamable("time runs along the features of X")
+    y = StreamType(0, x.delay, x.stride)
+    latest = StreamType(None, x.delay, x.stride)
+    direction = site.attr_str("direction", "forward")
+    if direction == "reverse" and site.attr_int("chunked", 0):
+        return Streamed((y, *(latest for _ in states)))
+    if direction != "forward":
+        raise site.not_streamable(
+            f"direction is '{direction}' along time, so the first frame needs the last one; "
+            f"--lookahead FRAMES runs the backward pass within chunks of that many frames"
+        )
+    if site.has(4):
+        raise site.not_streamable("sequence_lens gives the end of a clip, and a stream has none")
+    added = []
+    for k, (name, index) in enumerate(zip(names, states, strict=True)):
+        initial = site.const(index)
+        if site.has(index) and initial is None:
+            continue  # the file's own state goes in here
+        if initial is None:
+            H, B = site.type(2).shape[2], site.type(0).shape[1]
+            initial = np.zeros((1, B, H), np.float32)
+        added.append(StateSpec(name, index, 1 + k, initial, "cell" if name == "c" else "hidden"))
+    return Streamed((y, *(latest for _ in states)), states=tuple(added))
+
+
+def _same_along_batch(site: Site, index: int) -> Array | None:
+    value = site.const(index)
+    if value is None:
+        return None
+    if (value != value[:, :1]).any():
+        raise site.not_streamable("time runs along the batch axis, and the initial state differs along it")
+    return value
+
+
+def initial_state(site: Site, low: Lowering, index: int, output: int) -> Place:
+    """Memory [D][B][H] that holds the initial state and becomes the final one."""
+    if site.has(index):
+        return low.update(output, index)
+    D, B, H = len(directions(site)), site.type(0).shape[1], site.type(2).shape[2]
+    zeros = low.weight(np.zeros((D, B, H), np.float32))
+    place = low.output(output)
+    low.copy(zeros, place, D * B * H)
+    return place
+
+
+def sequence_lens(site: Site, low: Lowering) -> tuple[int, Place]:
+    """(use_lens, lens) for a cell kernel."""
+    if site.has(4):
+        return 1, low.input(4)
+    return 0, low.weight(np.zeros(1, np.int32))
+
+
+def pack_gates(W: Array, R: Array, bias: Array, order: Sequence[int]) -> Array:
+    """[tile][bias row, input rows, hidden rows][gate][16] from W [G*H, n_in], R [G*H, H], bias [G*H].
+
+    `order` lists the operator's gates in the order in which the kernel wants them. Lanes behind H are zero.
+    """
+    H = R.shape[1]
+    rows = np.concatenate([bias[:, None], W, R], axis=1).reshape(-1, H, 1 + W.shape[1] + H)[list(order)]
+    padded = np.zeros((len(order), tiles(H) * LANES, rows.shape[2]), np.float32)
+    padded[:, :H] = rows
+    return np.ascontiguousarray(padded.reshape(len(order), tiles(H), LANES, -1).transpose(1, 3, 0, 2))
+
+
+def pack_lanes(rows: Array) -> Array:
+    """[tile][row][16] from rows [n, H]; lanes behind H are zero."""
+    n, H = rows.shape
+    padded = np.zeros((n, tiles(H) * LANES), np.float32)
+    padded[:, :H] = rows
+    return np.ascontiguousarray(padded.reshape(n, tiles(H), LANES).transpose(1, 0, 2))
+
+
+def clip_of(site: Site) -> float:
+    """The clip threshold, 0 where there is none."""
+    return site.attr_float("clip", 0.0)
+
+
+def padded(inputs: Sequence[Array | None], count: int) -> list[Array | None]:
+    """`inputs` with None for the optional ones left off at the end."""
+    return [*inputs, *[None] * (count - len(inputs))]
+
+
+def require_f32(site: Site) -> None:
+    """UnsupportedError where X is not float32."""
+    if site.type(0).dtype is not DType.F32:
+        raise UnsupportedError(
+            f"node '{site.node.name}' ({site.node.op}): {site.type(0).dtype.value} is not supported; "
+            f"export the model in float32"
+        )

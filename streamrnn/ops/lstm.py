@@ -1,0 +1,100 @@
+"""LSTM.
+
+    i = f(Wi x + Ri h + Pi * c + bi)      f = f(Wf x + Rf h + Pf * c + bf)     (1 - i with input_forget)
+    c' = f * c + i * g(Wc x + Rc h + bc)  o = f(Wo x + Ro h + Po * c' + bo)    h' = o * h(c')
+
+Inputs  X [S, B, I], W [D, 4H, I], R [D, 4H, H], B [D, 8H], sequence_lens [B], initial_h and initial_c [D, B, H],
+        P [D, 3H]; gates in the order i, o, f, c; peepholes in the order i, o, f.
+Outputs Y [S, D, B, H], Y_h [D, B, H], Y_c [D, B, H].
+Source  onnx.ai/onnx/operators/onnx__LSTM.html; Hochreiter and Schmidhuber 1997, Gers and Schmidhuber 2000 (peepholes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from streamrnn.ir.graph import Array
+from streamrnn.ir.lowering import Lowering
+from streamrnn.ir.op import Op, Site, Streamed, Tolerance, register
+from streamrnn.ir.types import DType, StreamType, TensorType
+from streamrnn.kernels import cells
+from streamrnn.kernels.simd import LANES, tiles
+from streamrnn.ops import _recurrent as rec
+
+_H, _C = 5, 6  # inputs of the initial states
+_DEFAULTS = ("Sigmoid", "Tanh", "Tanh")
+
+
+@register
+class LSTM(Op):
+    """See the module's text."""
+
+    name = "LSTM"
+    tolerance = Tolerance(2e-6, 2e-5)
+
+    def infer(self, site: Site) -> tuple[TensorType, ...]:
+        types = rec.recurrent_types(site, 4, (_H, _C))
+        if site.has(7) and site.type(7).shape != (types[0].shape[1], 3 * types[0].shape[3]):
+            raise site.shape_error(f"P {site.type(7).shape} should be {(types[0].shape[1], 3 * types[0].shape[3])}")
+        return types
+
+    def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
+        x, W, R, B, lens, h0, c0, P = rec.padded(inputs, 8)
+        assert x is not None
+        assert W is not None
+        assert R is not None
+        S, batch, _ = x.shape
+        D, H = R.shape[0], R.shape[2]
+        Y = np.zeros((S, D, batch, H), x.dtype)
+        h = np.zeros((D, batch, H), x.dtype) if h0 is None else h0.copy()
+        c = np.zeros((D, batch, H), x.dtype) if c0 is None else c0.copy()
+        chosen = rec.gate_activations(site, _DEFAULTS)
+        for d in rec.directions(site):
+            f, g, hh = (a.numpy for a in chosen[d.index])
+            bias = np.zeros(8 * H) if B is None else B[d.index]
+            pi, po, pf = (np.zeros(3 * H) if P is None else P[d.index]).reshape(3, H)
+            for b in range(batch):
+                length = S if lens is None else int(lens[b])
+                order = reversed(range(length)) if d.reverse else range(length)
+                for t in order:
+                    cell = c[d.index, b]
+                    z = W[d.index] @ x[t, b] + R[d.index] @ h[d.index, b] + bias[: 4 * H] + bias[4 * H :]
+                    zi, zo, zf, zc = z.reshape(4, H)
+                    limit = rec.clip_of(site) or np.inf
+                    i = f(np.clip(zi + pi * cell, -limit, limit))
+                    forget = 1 - i if site.attr_int("input_forget", 0) else f(np.clip(zf + pf * cell, -limit, limit))
+                    cell = forget * cell + i * g(np.clip(zc, -limit, limit))
+                    o = f(np.clip(zo + po * cell, -limit, limit))
+                    c[d.index, b], h[d.index, b] = cell, o * hh(cell)
+                    Y[t, d.index, b] = h[d.index, b]
+        return Y, h, c
+
+    def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
+        return rec.recurrent_stream(site, streams, ("h", "c"), (_H, _C))
+
+    def lower(self, site: Site, low: Lowering) -> None:
+        rec.require_f32(site)
+        S, batch, n_in = site.type(0).shape
+        W, R = (site.need_const(i, what) for i, what in ((1, "W"), (2, "R")))
+        D, H = R.shape[0], R.shape[2]
+        bias = site.need_const(3, "B") if site.has(3) else np.zeros((D, 8 * H), np.float32)
+        peephole = site.need_const(7, "P") if site.has(7) else None
+        x, y = low.input(0), low.output(0)
+        h, c = rec.initial_state(site, low, _H, 1), rec.initial_state(site, low, _C, 2)
+        use_lens, lens = rec.sequence_lens(site, low)
+        hn = low.scratch(DType.F32, tiles(H) * LANES)
+        skip = low.skip(S)
+        for d, chosen in zip(rec.directions(site), rec.gate_activations(site, _DEFAULTS), strict=True):
+            k = d.index
+            packed = low.weight(rec.pack_gates(W[k], R[k], bias[k, : 4 * H] + bias[k, 4 * H :], (0, 1, 2, 3)))
+            rows = np.zeros((3, H), np.float32) if peephole is None else peephole[k].reshape(3, H)
+            low.call(
+                cells.lstm.bind(**rec.bindings(chosen, ("f", "g", "h"))),
+                S, skip, batch, n_in, H, int(d.reverse), D * batch * H, k * batch * H,
+                use_lens, int(peephole is not None), site.attr_int("input_forget", 0), rec.clip_of(site),
+                packed, low.weight(rec.pack_lanes(rows)), lens, x,
+                h.at(k * batch * H), c.at(k * batch * H), y, hn,
+                work=S * batch * 4 * H * (n_in + H),
+            )  # fmt: skip

@@ -1,0 +1,290 @@
+"""Stream: one arena, one state. StreamPool: many of them over one engine."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from streamrnn.codegen.abi import HEADER_MENDED, HEADER_POLICY, HEADER_STEPS, Policy
+from streamrnn.codegen.build import function
+from streamrnn.engine import Engine, frame_shape
+from streamrnn.errors import InputError, NonFiniteError
+from streamrnn.ir.graph import Array
+from streamrnn.plan import ALIGN, Port
+from streamrnn.snapshot import Snapshot, check_snapshot, make_snapshot
+
+Frames: TypeAlias = npt.ArrayLike | Mapping[str, npt.ArrayLike]
+Result: TypeAlias = Array | dict[str, Array]
+OnNonFinite: TypeAlias = Literal["pass", "raise", "hold", "reset"]
+
+
+def policy_of(name: str) -> Policy:
+    """The Policy behind `on_nonfinite`. Raises InputError."""
+    try:
+        return Policy[name.upper()]
+    except KeyError:
+        raise InputError(f"on_nonfinite='{name}' is not one of {', '.join(p.name.lower() for p in Policy)}") from None
+
+
+def aligned_bytes(size: int) -> npt.NDArray[np.uint8]:
+    """Zeroed memory that starts at a multiple of 64 bytes."""
+    block = np.zeros(size + ALIGN, np.uint8)
+    start = -block.ctypes.data % ALIGN
+    return block[start : start + size]
+
+
+class _Layout:
+    """How frames of one port go between the user's shape and the port's own memory."""
+
+    def __init__(self, port: Port) -> None:
+        self.name = port.name
+        self.port = port
+        self.dtype = port.type.dtype.numpy
+        self.shape = frame_shape(port)
+        self.nbytes = port.type.nbytes
+        axis = port.stream.axis if port.stream else None
+        outer = int(np.prod(port.type.shape[: axis or 0]))
+        #: several frames a step behind an outer dimension: the user's frames-first order is not the memory order
+        self.moved = axis if axis is not None and port.type.shape[axis] > 1 and outer > 1 else None
+
+    def view(self, memory: npt.NDArray[np.uint8]) -> Array:
+        """The user's view of one step in `memory`."""
+        typed = memory.view(self.dtype).reshape(self.port.type.shape)
+        return self._first(typed).reshape(self.shape) if self.moved is None else self._first(typed)
+
+    def _first(self, typed: Array) -> Array:
+        return typed if self.moved is None else np.moveaxis(typed, self.moved, 0).reshape(self.shape)
+
+    def to_memory(self, frames: Array) -> Array:
+        """Frames [n, *shape] in the order of the port's memory, contiguous."""
+        if self.moved is None:
+            return np.ascontiguousarray(frames)
+        rest = [n for d, n in enumerate(self.port.type.shape) if d != self.moved]
+        typed = frames.reshape(len(frames), self.port.type.shape[self.moved], *rest)
+        return np.ascontiguousarray(np.moveaxis(typed, 1, 1 + self.moved))
+
+    def from_memory(self, block: Array) -> Array:
+        """The reverse of `to_memory`, on a block [n, *port shape]."""
+        typed = block.reshape(len(block), *self.port.type.shape)
+        if self.moved is not None:
+            typed = np.moveaxis(typed, 1 + self.moved, 1)
+        return typed.reshape(len(block), *self.shape)
+
+    def checked(self, value: npt.ArrayLike, steps: bool) -> Array:
+        """`value` as an array of this port's dtype and shape, [n, *shape] with `steps`. Raises InputError."""
+        array = np.asarray(value)
+        wanted = f"{self.dtype}{list(self.shape)}" + (" behind a leading axis of steps" if steps else "")
+        if array.dtype != self.dtype:
+            safe = np.can_cast(array.dtype, self.dtype, "same_kind") and array.dtype.kind == self.dtype.kind
+            if not safe and not (array.dtype.kind in "iu" and self.dtype.kind == "f" and not isinstance(value, np.ndarray)):
+                raise InputError(
+                    f"input '{self.name}' is {array.dtype}, the model takes {wanted}; convert it with .astype('{self.dtype}')"
+                )
+            array = array.astype(self.dtype)
+        given = array.shape[1:] if steps and array.ndim else array.shape
+        if given != self.shape and steps and self.shape == (1,) and array.ndim == 1:
+            return array.reshape(-1, 1)
+        if given != self.shape and not steps and self.shape == (1,) and array.ndim == 0:
+            return array.reshape(1)
+        if given != self.shape or (steps and array.ndim == 0):
+            raise InputError(f"input '{self.name}' has shape {array.shape}, the model takes {wanted}")
+        return array
+
+
+class _Ports:
+    """Layouts of an engine's inputs and outputs, and the checks on what the user hands over."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.inputs = [_Layout(port) for port in engine.plan.inputs]
+        self.outputs = [_Layout(port) for port in engine.plan.outputs]
+
+    def arrays(self, frames: Frames, steps: bool) -> list[Array]:
+        """One checked array per input, in order. Raises InputError."""
+        names = [layout.name for layout in self.inputs]
+        if isinstance(frames, Mapping):
+            if set(frames) != set(names):
+                raise InputError(f"inputs {sorted(frames)} were given, the model takes {names}")
+            given = [frames[name] for name in names]
+        elif len(names) == 1:
+            given = [frames]
+        else:
+            raise InputError(f"the model takes the inputs {names}: hand them over as a dict of arrays")
+        arrays = [layout.checked(value, steps) for layout, value in zip(self.inputs, given, strict=True)]
+        if steps and len({len(a) for a in arrays}) > 1:
+            lengths = {layout.name: len(a) for layout, a in zip(self.inputs, arrays, strict=True)}
+            raise InputError(f"inputs have different numbers of steps: {lengths}")
+        return arrays
+
+    def result(self, arrays: list[Array]) -> Result:
+        if len(arrays) == 1:
+            return arrays[0]
+        return {layout.name: array for layout, array in zip(self.outputs, arrays, strict=True)}
+
+
+class Stream:
+    """One live stream: the hidden state of a model, carried from step to step.
+
+    A stream belongs to one thread at a time; streams of one engine do not disturb each other.
+
+    inputs, outputs   views of the arena by name: fill, call `step()` without arguments, read; nothing is copied or allocated
+    """
+
+    def __init__(self, engine: Engine, on_nonfinite: OnNonFinite = "pass") -> None:
+        self.engine = engine
+        plan = engine.plan
+        self._ports = ports = _Ports(engine)
+        boxes = [layout.nbytes for layout in (*ports.inputs, *ports.outputs)]
+        offsets = plan.arena_bytes + np.cumsum([0, *(-(-n // ALIGN) * ALIGN for n in boxes)])
+        self._memory = aligned_bytes(int(offsets[-1]))
+        self._weights = _aligned_weights(engine)
+        views = [
+            layout.view(self._memory[int(at) : int(at) + layout.nbytes])
+            for layout, at in zip((*ports.inputs, *ports.outputs), offsets, strict=False)
+        ]
+        n = len(ports.inputs)
+        self.inputs: Mapping[str, Array] = MappingProxyType(dict(zip((p.name for p in ports.inputs), views[:n], strict=True)))
+        self.outputs: Mapping[str, Array] = MappingProxyType(dict(zip((p.name for p in ports.outputs), views[n:], strict=True)))
+        base = self._memory.ctypes.data
+        self._in_views, self._out_views = views[:n], views[n:]
+        self._in_table = (ctypes.c_void_p * max(1, n))(*(base + int(at) for at in offsets[:n]))
+        self._out_table = (ctypes.c_void_p * max(1, len(views) - n))(*(base + int(at) for at in offsets[n:-1]))
+        self._header = self._memory[:64].view(np.int64)
+        self._init = function(engine.step.init, release_gil=False, args=2)
+        self._run = function(engine.step.run, release_gil=False, args=5)
+        self._run_block = function(engine.step.run, release_gil=True, args=5)
+        self._where = (self._weights.ctypes.data, base)
+        self._once = (*self._where, ctypes.addressof(self._in_table), ctypes.addressof(self._out_table), 1)
+        self._header[HEADER_POLICY] = policy_of(on_nonfinite)
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to the initial state; the step count too."""
+        self._init(*self._where)
+
+    @property
+    def steps(self) -> int:
+        """Steps made since the last reset."""
+        return int(self._header[HEADER_STEPS])
+
+    @property
+    def mended(self) -> int:
+        """Input frames since the last reset that were not finite and that the policy refused or mended."""
+        return int(self._header[HEADER_MENDED])
+
+    def step(self, x: Frames | None = None, out: Array | None = None) -> Result:
+        """One step.
+
+        x:   one frame of the input's shape, or a dict of them by name; left out, the step reads `self.inputs`.
+        out: where to put the single output; left out, the result is a new array (or a dict of arrays). With neither x nor
+             out the result is the view `self.outputs`, which the next step overwrites.
+
+        The first `engine.delay` outputs are zero. Raises InputError; NonFiniteError where the policy is "raise".
+        """
+        if x is not None:
+            if (
+                type(x) is np.ndarray
+                and len(self._in_views) == 1
+                and x.dtype == self._in_views[0].dtype
+                and x.shape == self._in_views[0].shape
+            ):
+                self._in_views[0][...] = x
+            else:
+                for view, value in zip(self._in_views, self._ports.arrays(x, steps=False), strict=True):
+                    view[...] = value
+        if self._run(*self._once) != 1:
+            self._refuse(0)
+        if out is not None:
+            if len(self._out_views) != 1 or out.shape != self._out_views[0].shape or out.dtype != self._out_views[0].dtype:
+                raise InputError(f"out is {out.dtype}{list(out.shape)}, which is not the model's single output")
+            out[...] = self._out_views[0]
+            return out
+        if x is None:
+            return self._out_views[0] if len(self._out_views) == 1 else dict(self.outputs)
+        return self._ports.result([view.copy() for view in self._out_views])
+
+    def process(self, X: Frames, out: Array | None = None) -> Result:
+        """A block of steps in compiled code; the same bits as single steps, however the stream is cut into blocks.
+
+        X:   [n, *frame shape], or a dict of such arrays by name.
+        out: C-contiguous [n, *output shape] for a model with one output; may be X itself where shapes agree.
+
+        The GIL is released. Raises InputError; NonFiniteError where the policy is "raise" (the steps before it were made).
+        """
+        given = self._ports.arrays(X, steps=True)
+        n = len(given[0]) if given else 0
+        blocks = [layout.to_memory(array) for layout, array in zip(self._ports.inputs, given, strict=True)]
+        results = [np.empty((n, *layout.port.type.shape), layout.dtype) for layout in self._ports.outputs]
+        if out is not None:
+            layout = self._ports.outputs[0]
+            if (
+                len(results) != 1
+                or layout.moved is not None
+                or out.shape != (n, *layout.shape)
+                or out.dtype != layout.dtype
+                or not out.flags.c_contiguous
+            ):
+                raise InputError(
+                    f"out is {out.dtype}{list(out.shape)}; it must be C-contiguous {layout.dtype}{[n, *layout.shape]}"
+                )
+            results = [out]
+        ins = (ctypes.c_void_p * max(1, len(blocks)))(*(b.ctypes.data for b in blocks))
+        outs = (ctypes.c_void_p * max(1, len(results)))(*(r.ctypes.data for r in results))
+        made = self._run_block(*self._where, ctypes.addressof(ins), ctypes.addressof(outs), n)
+        if made != n:
+            self._refuse(made)
+        if out is not None:
+            return out
+        return self._ports.result([lay.from_memory(r) for lay, r in zip(self._ports.outputs, results, strict=True)])
+
+    def _refuse(self, frame: int) -> None:
+        raise NonFiniteError(
+            f"frame {frame} of the input holds NaN or Inf; the state is that of before it. Mend the input, or choose "
+            f"on_nonfinite='hold' or 'reset'"
+        )
+
+    def state(self) -> dict[str, Array]:
+        """A copy of every state by name."""
+        return {slot.name: self._state_view(i).copy() for i, slot in enumerate(self.engine.plan.states)}
+
+    def _state_view(self, index: int) -> Array:
+        slot = self.engine.plan.states[index]
+        _, offset = self.engine.plan.place(slot.place)
+        return self._memory[offset : offset + slot.type.nbytes].view(slot.type.dtype.numpy).reshape(slot.type.shape)
+
+    def _held_views(self) -> list[Array]:
+        views = []
+        for port in self.engine.plan.inputs:
+            _, offset = self.engine.plan.place(port.place)
+            views.append(self._memory[offset : offset + port.type.nbytes].view(port.type.dtype.numpy))
+        return views
+
+    def _persistent(self) -> list[Array]:
+        """Everything that a later step can depend on, in a fixed order."""
+        return [*self._held_views(), *(self._state_view(i) for i in range(len(self.engine.plan.states)))]
+
+    def snapshot(self) -> Snapshot:
+        """The state as data: portable between machines, refused by any other model."""
+        return make_snapshot(self.engine.fingerprint, self.steps, self._persistent())
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Continue where `snapshot` was taken. Raises SnapshotError; the stream is unchanged then."""
+        views = self._persistent()
+        for view, value in zip(views, check_snapshot(snapshot, self.engine.fingerprint, views), strict=True):
+            view[...] = value
+        self._header[HEADER_STEPS] = snapshot.steps
+
+
+def _aligned_weights(engine: Engine) -> npt.NDArray[np.uint8]:
+    """The weight block at a multiple of 64 bytes; one copy per engine."""
+    block: npt.NDArray[np.uint8] | None = engine.__dict__.get("_weights")
+    if block is None:
+        block = aligned_bytes(engine.plan.weights.nbytes)
+        block[:] = engine.plan.weights
+        block.flags.writeable = False
+        engine.__dict__["_weights"] = block
+    return block
