@@ -148,7 +148,8 @@ class Kernel:
     @cached_property
     def plain(self) -> Callable[..., Any]:
         """The plain Python function, bindings applied."""
-        return _with_globals(self.function, {**self.function.__globals__, **self.bindings})
+        numbers = {n: v if isinstance(v, Device) else np.float32(v) for n, v in self.bindings.items()}
+        return _with_globals(self.function, {**self.function.__globals__, **numbers})
 
     @cached_property
     def address(self) -> str:
@@ -211,7 +212,7 @@ def find_kernel(address: str) -> Kernel:
     bindings: dict[str, Binding] = {}
     for part in bound:
         name, _, value = part.partition("=")
-        bindings[name] = _find(value) if ":" in value else np.float32(float.fromhex(value))
+        bindings[name] = _find(value) if ":" in value else float.fromhex(value)
     return found.bind(**bindings) if bindings else found
 
 
@@ -226,7 +227,7 @@ def _with_globals(function: Callable[..., Any], names: dict[str, Any]) -> types.
 
 def _rebuilt(function: Callable[..., Any], bindings: Mapping[str, Binding]) -> types.FunctionType:
     """A copy of `function` in whose globals devices and primitives are what Numba can compile."""
-    names = {**function.__globals__, **bindings}
+    names: dict[str, Any] = {**function.__globals__, **bindings}
     for name in function.__code__.co_names:
         value = names.get(name)
         if isinstance(value, Device | Primitive):

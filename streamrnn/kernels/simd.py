@@ -94,19 +94,19 @@ def nearest(x: Real) -> Real:
 @Primitive
 def pow2(n: Real) -> Real:
     """2 ** n for a whole number n in -126 .. 127."""
-    return np.ldexp(np.float32(1), np.nan_to_num(np.asarray(n)).astype(np.int32)).astype(np.float32)[()]
+    return np.asarray(np.ldexp(np.float32(1), np.nan_to_num(np.asarray(n)).astype(np.int32)), np.float32)[()]
 
 
 @Primitive
 def exponent(x: Real) -> Real:
     """The exponent e of x = m * 2 ** e with m in [1, 2), as a float; x is a positive normal number."""
-    return (np.frexp(x)[1] - 1).astype(np.float32)
+    return np.asarray(np.frexp(x)[1] - 1, np.float32)[()]
 
 
 @Primitive
 def mantissa(x: Real) -> Real:
     """The mantissa m in [1, 2) of x = m * 2 ** e; x is a positive normal number."""
-    return (np.frexp(x)[0] * 2).astype(np.float32)
+    return np.asarray(np.frexp(x)[0] * 2, np.float32)[()]
 
 
 @Primitive
@@ -116,7 +116,7 @@ def copysign(x: Real, sign: Real) -> Real:
 
 
 @Primitive
-def vsum(v: Vec) -> float:
+def vsum(v: Vec) -> Real:
     """Sum of the lanes, halves first: (8 + 8), (4 + 4), (2 + 2), (1 + 1)."""
     while len(v) > 1:
         v = v[: len(v) // 2] + v[len(v) // 2 :]

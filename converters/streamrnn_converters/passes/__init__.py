@@ -1,0 +1,1 @@
+"""The passes of an import, in order: fold, declutter, streamify, align, fuse."""

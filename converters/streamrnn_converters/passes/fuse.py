@@ -1,0 +1,89 @@
+"""Chains of pointwise ops become one loop: a `Fused` node whose body lists them."""
+
+from __future__ import annotations
+
+from streamrnn.ir.graph import Graph, Node
+from streamrnn.ir.verify import verify
+from streamrnn.ops.pointwise import pointwise_row
+
+#: inputs of one loop; more pointers than this cost registers and gain nothing
+MAX_INPUTS = 8
+
+
+def fuse(graph: Graph) -> Graph:
+    """Merge a pointwise node into the pointwise node that alone reads it, as long as both have the same shape."""
+    nodes = list(graph.nodes)
+    uses: dict[str, int] = {}
+    for node in nodes:
+        for name in node.inputs:
+            uses[name] = uses.get(name, 0) + 1
+    results = set(graph.results())
+    made: dict[str, Node] = {}
+    dropped: set[str] = set()
+    for index, node in enumerate(nodes):
+        merged = node
+        while (source := _mergeable(graph, merged, made, uses, results)) is not None:
+            merged = _merge(merged, source)
+            dropped.add(source.outputs[0])
+        nodes[index] = merged
+        if _is_pointwise(merged):
+            made[merged.outputs[0]] = merged
+    kept = tuple(n for n in nodes if not (len(n.outputs) == 1 and n.outputs[0] in dropped))
+    types = {name: t for name, t in graph.types.items() if name not in dropped}
+    streams = {name: s for name, s in graph.streams.items() if name not in dropped}
+    return verify(graph.replace(nodes=kept, types=types, streams=streams))
+
+
+def _is_pointwise(node: Node) -> bool:
+    return node.op == "Fused" or (pointwise_row(node.op) is not None and all(node.inputs))
+
+
+def _mergeable(graph: Graph, node: Node, made: dict[str, Node], uses: dict[str, int], results: set[str]) -> Node | None:
+    """A producer of one of the node's inputs that can move into the node's loop."""
+    if not _is_pointwise(node):
+        return None
+    for name in node.inputs:
+        source = made.get(name)
+        if (
+            source is not None
+            and uses[name] == 1
+            and name not in results
+            and graph.types[name].shape == graph.types[node.outputs[0]].shape
+            and len(set(node.inputs) | set(source.inputs)) - 1 <= MAX_INPUTS
+        ):
+            return source
+    return None
+
+
+def _body(node: Node) -> list[list[str]]:
+    """Lines of operands, each split: op, then register numbers or literals."""
+    if node.op == "Fused":
+        lines = node.attrs["body"]
+        assert isinstance(lines, tuple)
+        return [str(line).split() for line in lines]
+    row = pointwise_row(node.op)
+    assert row is not None
+    literals = [f"={float(str(node.attrs.get(name, default)))!r}" for name, default in row.attrs]
+    return [[node.op, *(str(i) for i in range(len(node.inputs))), *literals]]
+
+
+def _merge(node: Node, source: Node) -> Node:
+    """One node that computes `source` and then `node`."""
+    name = source.outputs[0]
+    inputs = tuple(dict.fromkeys([*source.inputs, *(n for n in node.inputs if n != name)]))
+    first, second = _body(source), _body(node)
+    count = len(inputs)
+
+    def register(operand: str, own: Node, results_at: int) -> str:
+        if operand.startswith("="):
+            return operand
+        k = int(operand)
+        if k >= len(own.inputs):
+            return str(results_at + k - len(own.inputs))
+        if own.inputs[k] == name:
+            return str(count + len(first) - 1)
+        return str(inputs.index(own.inputs[k]))
+
+    lines = [[line[0], *(register(o, source, count) for o in line[1:])] for line in first]
+    lines += [[line[0], *(register(o, node, count + len(first)) for o in line[1:])] for line in second]
+    return Node("Fused", node.name, inputs, node.outputs, {"body": tuple(" ".join(line) for line in lines)})

@@ -1,0 +1,221 @@
+"""From a sequence graph to a step graph: time leaves the tensors and becomes state.
+
+Every op says by its own local rule how time runs through it (`Op.stream`); this pass walks the graph once, applies the rules
+and infers the types again with the frames of one step where the whole clip was.
+
+The laws that hold afterwards, checked by `tests/contract.py` and by `validate`:
+
+    prefix    after t frames the output is what the sequence graph gives for the first t frames, `delay` frames later
+    warm-up   what a wire carries before frame 0 (filler) never reaches a state
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from streamrnn.errors import GraphError, NotStreamableError
+from streamrnn.ir.graph import Array, Attr, Graph, Node, Stage, State
+from streamrnn.ir.op import Site, Streamed, get_op
+from streamrnn.ir.types import StreamType, TensorType
+from streamrnn.ir.verify import infer_node, site_of, verify
+
+
+def streamify(graph: Graph, axes: Mapping[str, int], chunk: int = 1) -> Graph:
+    """The step graph of a sequence graph.
+
+    axes:  the time axis of each input that is a stream; other inputs stand still while a step runs.
+    chunk: frames that one step takes at least. With more than one, a reverse direction along time starts anew at the end
+           of each chunk (bounded look-ahead) instead of being refused.
+
+    Raises NotStreamableError with node, reason and remedy.
+    """
+    if graph.stage is not Stage.SEQUENCE:
+        raise GraphError(f"graph '{graph.name}' is at stage {graph.stage.value} already")
+    walk = _Walk(graph, chunk)
+    for name, axis in axes.items():
+        walk.streams[name] = StreamType(axis % graph.types[name].rank)
+        walk.reach[name] = 1
+    for node in graph.nodes:
+        walk.visit(node)
+    return verify(walk.step_graph())
+
+
+@dataclass
+class _Walk:
+    """The step graph as far as it is built. `reach` is the receptive field of a wire in input frames, inf for recurrence."""
+
+    graph: Graph
+    chunk: int
+    streams: dict[str, StreamType] = field(default_factory=dict)
+    nodes: list[Node] = field(default_factory=list)
+    constants: dict[str, Array] = field(default_factory=dict)
+    states: list[State] = field(default_factory=list)
+    rings: dict[str, Node] = field(default_factory=dict)
+    reach: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.constants.update(self.graph.constants)
+        self.states.extend(self.graph.states)
+        for state in self.graph.states:
+            self.reach[state.read] = math.inf
+
+    def visit(self, node: Node) -> None:
+        streams = [self.streams.get(name) if name else None for name in node.inputs]
+        if not any(streams):
+            self.reach.update(dict.fromkeys(node.outputs, self._reach(node)))
+            self.nodes.append(node)
+            return
+        site = site_of(self.graph, node)
+        if self.chunk > 1 and node.attrs.get("direction") == "reverse":
+            site = Site(_with(node, {"chunked": 1}), site.types, site.constants, site.outputs)
+        rule = get_op(node).stream(site, streams)
+        for name, stream in zip(node.outputs, rule.outputs, strict=False):
+            if name and stream is not None:
+                self.streams[name] = stream
+        first = next(s for s in streams if s is not None)
+        self._emit(site.node, rule, first)
+
+    def _reach(self, node: Node) -> float:
+        return max((self.reach.get(name, 0) for name in node.inputs), default=0)
+
+    def _emit(self, node: Node, rule: Streamed, stream: StreamType) -> None:
+        inputs, outputs = list(node.inputs), list(node.outputs)
+        reach = self._reach(node)
+        attrs = {**node.attrs, **rule.attrs}
+        if rule.before is not None:
+            target = outputs[0] if rule.forward else f"{node.name}.window"
+            reach = self._window(node, rule.before[1], inputs[0], target, stream, reach)
+            inputs[0] = target
+        elif rule.forward:
+            self.nodes.append(Node("Identity", node.name, (inputs[0],), (outputs[0],)))
+        for index, value in rule.consts.items():
+            inputs[index] = f"{node.name}.in{index}"
+            self.constants[inputs[index]] = value
+        for spec in rule.states:
+            reach = math.inf
+            if stream.delay:
+                attrs["warmup"] = stream.delay
+            read, write = f"{node.name}.{spec.name}.read", f"{node.name}.{spec.name}.write"
+            _put(inputs, spec.read, read)
+            if spec.write < len(outputs) and outputs[spec.write]:
+                write = outputs[spec.write]
+            _put(outputs, spec.write, write)
+            self.states.append(State(f"{node.name}.{spec.name}", read, write, spec.init, spec.kind))
+        self.reach.update(dict.fromkeys(outputs, reach))
+        if not rule.forward:
+            self.nodes.append(Node(node.op, node.name, tuple(inputs), tuple(outputs), attrs))
+
+    def _window(
+        self, node: Node, attrs: Mapping[str, Attr], source: str, target: str, stream: StreamType, reach: float
+    ) -> float:
+        """Put a Window between `source` and `target`; the receptive field behind it."""
+        window = Node("Window", f"{node.name}.window", (source,), (target,), dict(attrs))
+        taps, dilation = int(str(attrs.get("taps", 1))), int(str(attrs.get("dilation", 1)))
+        self.add_window(window, stream)
+        return reach + (taps - 1) * dilation * stream.stride
+
+    def add_window(self, window: Node, stream: StreamType) -> None:
+        attrs = dict(window.attrs)
+        if stream.delay:
+            attrs["warmup"] = stream.delay
+        if attrs.get("history", 0) == 0:
+            self.nodes.append(_with(window, attrs))
+            return
+        ring, head = (f"{window.name}.{part}" for part in ("ring", "head"))
+        inputs = (*window.inputs, f"{ring}.read", f"{head}.read")
+        outputs = (*window.outputs, f"{ring}.write", f"{head}.write")
+        node = Node("Window", window.name, inputs, outputs, attrs)
+        self.nodes.append(node)
+        self.rings[node.name] = node
+
+    def step_graph(self) -> Graph:
+        """All types anew, with one step's frames on every time axis."""
+        frames = math.lcm(*(s.stride for s in self.streams.values())) * self.chunk
+        types: dict[str, TensorType] = {}
+        for name in self.graph.inputs:
+            types[name] = _with_frames(self.graph.types[name], self.streams.get(name), frames)
+        for name, value in self.constants.items():
+            types[name] = TensorType.of(value)
+        for state in self.states:
+            types[state.read] = TensorType.of(state.init)
+        states = list(self.states)
+        for node in self.nodes:
+            if node.name in self.rings:
+                states += ring_states(node, types)
+            infer_node(types, Site(node, *_seen(node, types, self.constants)))
+            self._check_frames(node, types, frames)
+        used = {name for node in self.nodes for name in node.inputs} | set(self.graph.outputs)
+        field_ = max((self.reach.get(name, 0) for name in self.graph.outputs), default=0)
+        known = {name for node in self.nodes for name in node.outputs} | set(self.graph.inputs)
+        constants = {n: v for n, v in self.constants.items() if n in used or any(s.write == n for s in states)}
+        known |= set(constants) | {s.read for s in states}
+        return self.graph.replace(
+            stage=Stage.STEP,
+            nodes=tuple(self.nodes),
+            constants=constants,
+            states=tuple(states),
+            types={name: t for name, t in types.items() if name in known},
+            streams={name: s for name, s in self.streams.items() if name in known},
+            meta={
+                **self.graph.meta,
+                "frames": frames,
+                "receptive_field": None if math.isinf(field_) else int(field_),
+            },
+        )
+
+    def _check_frames(self, node: Node, types: Mapping[str, TensorType], frames: int) -> None:
+        for name in node.outputs:
+            stream = self.streams.get(name)
+            if stream is None or stream.axis is None:
+                continue
+            found = types[name].shape[stream.axis]
+            if found * stream.stride != frames:
+                raise NotStreamableError(
+                    f"node '{node.name}' ({node.op}): gives {found} frames for {frames // stream.stride} a step; "
+                    f"use window mode (--mode window)"
+                )
+
+
+def ring_states(node: Node, types: dict[str, TensorType]) -> list[State]:
+    """The two states of a Window node, and the types of what reads them."""
+    x = types[node.inputs[0]]
+    axis, history = int(str(node.attrs.get("axis", 0))), int(str(node.attrs["history"]))
+    size = x.size // (x.shape[axis] if axis >= 0 else 1)
+    fill = float(str(node.attrs.get("fill", 0.0)))
+    ring = np.full((history, size), fill, x.dtype.numpy)
+    head = np.zeros(1, np.int64)
+    types[node.inputs[1]], types[node.inputs[2]] = TensorType.of(ring), TensorType.of(head)
+    return [
+        State(f"{node.name}.ring", node.inputs[1], node.outputs[1], ring, "ring"),
+        State(f"{node.name}.head", node.inputs[2], node.outputs[2], head, "head"),
+    ]
+
+
+def _seen(
+    node: Node, types: Mapping[str, TensorType], constants: Mapping[str, Array]
+) -> tuple[tuple[TensorType | None, ...], tuple[Array | None, ...]]:
+    return (
+        tuple(types[name] if name else None for name in node.inputs),
+        tuple(constants.get(name) if name else None for name in node.inputs),
+    )
+
+
+def _with_frames(type_: TensorType, stream: StreamType | None, frames: int) -> TensorType:
+    if stream is None or stream.axis is None:
+        return type_
+    shape = list(type_.shape)
+    shape[stream.axis] = frames // stream.stride
+    return type_.with_shape(tuple(shape))
+
+
+def _with(node: Node, attrs: Mapping[str, Attr]) -> Node:
+    return Node(node.op, node.name, node.inputs, node.outputs, {**node.attrs, **attrs})
+
+
+def _put(names: list[str], index: int, name: str) -> None:
+    names.extend("" for _ in range(index + 1 - len(names)))
+    names[index] = name

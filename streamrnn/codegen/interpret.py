@@ -1,0 +1,114 @@
+"""The same plan with the kernels as plain Python functions: for the debugger, for coverage, and as a check on the compiler.
+
+Thousands of times slower than the compiled step, and it gives the value of every node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from streamrnn.ir.graph import Array
+from streamrnn.ir.lowering import Apply, Place, Register, Skip
+from streamrnn.kernels._jit import SCALARS
+from streamrnn.kernels.ports import give_frames
+from streamrnn.plan import Call, Copy, Loop, Port, StepPlan
+
+
+class Interpreter:
+    """One stream of a plan, run in plain Python. `step` takes and gives arrays in the shapes of the plan's ports."""
+
+    def __init__(self, plan: StepPlan) -> None:
+        self.plan = plan
+        self.arena = np.zeros(plan.arena_bytes, np.uint8)
+        self.weights = plan.weights
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to the initial state."""
+        self.arena[:] = 0
+        self.steps = 0
+        for state in self.plan.states:
+            self.read(state.place, state.type.size)[:] = self.read(state.init, state.type.size)
+
+    def read(self, place: Place, count: int | None = None) -> Array:
+        """The elements at `place`, as a 1-D view."""
+        space, offset = self.plan.place(place)
+        memory = self.weights if space == "weights" else self.arena
+        size = place.dtype.size
+        end = len(memory) - (len(memory) - offset) % size if count is None else offset + count * size
+        return memory[offset:end].view(place.dtype.numpy)
+
+    def step(self, inputs: Sequence[Array]) -> list[Array]:
+        """One step: arrays of the plan's inputs to arrays of its outputs, in order."""
+        for port, value in zip(self.plan.inputs, inputs, strict=True):
+            self.read(port.place, port.type.size)[:] = np.asarray(value, port.type.dtype.numpy).reshape(-1)
+        with np.errstate(all="ignore"):
+            for call in self.plan.calls:
+                self._run(call)
+        outputs = [self._give(port) for port in self.plan.outputs]
+        for copy in self.plan.commit:
+            self._run(copy)
+        self.steps += 1
+        return outputs
+
+    def _run(self, call: Call | Loop | Copy) -> None:
+        if isinstance(call, Call):
+            args = [self._argument(arg, ctype) for arg, (_, ctype) in zip(call.args, call.kernel.params, strict=True)]
+            call.kernel.plain(*args)
+        elif isinstance(call, Copy):
+            count = call.size // call.target.dtype.size
+            self.read(call.target, count)[:] = self.read(call.source, count)
+        else:
+            self._loop(call)
+
+    def skip(self, skip: Skip) -> int:
+        return min(max(skip.delay - self.steps * skip.frames, 0), skip.frames)
+
+    def _argument(self, arg: int | float | Place | Skip, ctype: str) -> Any:
+        if isinstance(arg, Place):
+            return self.read(arg)
+        if isinstance(arg, Skip):
+            return self.skip(arg)
+        return np.dtype(SCALARS[ctype][1]).type(arg) if ctype.startswith("f") else int(arg)
+
+    def _loop(self, loop: Loop) -> None:
+        total = int(np.prod(loop.shape))
+        grids = np.indices(loop.shape).reshape(len(loop.shape), -1)
+        registers: list[Array] = []
+        for place, strides in loop.inputs:
+            registers.append(self.read(place)[(np.array(strides) @ grids).astype(np.int64)])
+        for apply in loop.body:
+            registers.append(_applied(apply, registers, total))
+        self.read(loop.output, total)[:] = registers[-1]
+
+    def _give(self, port: Port) -> Array:
+        value = self.read(port.place, port.type.size).copy()
+        stream = port.stream
+        if stream is not None and stream.delay:
+            frames = self.plan.frames // stream.stride if stream.axis is None else port.type.shape[stream.axis]
+            skip = self.skip(Skip(stream.delay, frames))
+            outer, inner = 1, port.type.nbytes
+            if stream.axis is not None:
+                outer = port.type.with_shape(port.type.shape[: stream.axis]).size
+                inner = port.type.nbytes // max(1, outer * frames)
+            x, y = value.view(np.uint8).copy(), value.view(np.uint8)
+            latest = stream.axis is None
+            give_frames.plain(outer, 1 if latest else frames, inner, skip, frames if latest else 0, x, y)
+        return value.reshape(port.type.shape)
+
+
+def _applied(apply: Apply, registers: Sequence[Array], total: int) -> Array:
+    """A scalar function on every element."""
+    function = apply.function
+    assert function.returns is not None
+    kind = np.dtype({"b1": "bool"}.get(function.returns, SCALARS[function.returns][1]))
+    out = np.empty(total, kind)
+    for i in range(total):
+        args = []
+        for arg, (_, ctype) in zip(apply.args, function.params, strict=True):
+            args.append(registers[arg.index][i] if isinstance(arg, Register) else np.dtype(SCALARS[ctype][1]).type(arg))
+        out[i] = function.plain(*args)
+    return out
