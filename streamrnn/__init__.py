@@ -22,6 +22,7 @@ from streamrnn.errors import (
     StreamRNNError,
     UnsupportedError,
 )
+from streamrnn.pool import StreamPool
 from streamrnn.snapshot import Snapshot
 from streamrnn.stream import Stream
 
@@ -43,6 +44,7 @@ __all__ = [
     "SnapshotError",
     "StatePairError",
     "Stream",
+    "StreamPool",
     "StreamRNNError",
     "UnsupportedError",
     "load",

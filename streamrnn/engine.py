@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -119,7 +120,7 @@ def frame_shape(port: Port) -> tuple[int, ...]:
     return (frames, *shape) if frames != 1 else tuple(shape)
 
 
-def load(path: str | Path, notify: Callable[[str], None] = lambda text: None, **options: object) -> Engine:
+def load(path: str | Path, notify: Callable[[str], None] = lambda text: None, **options: Any) -> Engine:
     """An Engine from a `.srnn` file, or from a model of another format through the converters.
 
     options: those of `streamrnn_converters.convert` (mode, bind, shape, pair, time_axis, lookahead).

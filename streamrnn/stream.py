@@ -1,4 +1,4 @@
-"""Stream: one arena, one state. StreamPool: many of them over one engine."""
+"""Stream: one arena, one state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from streamrnn.codegen.build import function
 from streamrnn.engine import Engine, frame_shape
 from streamrnn.errors import InputError, NonFiniteError
 from streamrnn.ir.graph import Array
-from streamrnn.plan import ALIGN, Port
+from streamrnn.memory import aligned_bytes, engine_weights
+from streamrnn.plan import ALIGN, Port, StateSlot, StepPlan
 from streamrnn.snapshot import Snapshot, check_snapshot, make_snapshot
 
 Frames: TypeAlias = npt.ArrayLike | Mapping[str, npt.ArrayLike]
@@ -29,13 +30,6 @@ def policy_of(name: str) -> Policy:
         return Policy[name.upper()]
     except KeyError:
         raise InputError(f"on_nonfinite='{name}' is not one of {', '.join(p.name.lower() for p in Policy)}") from None
-
-
-def aligned_bytes(size: int) -> npt.NDArray[np.uint8]:
-    """Zeroed memory that starts at a multiple of 64 bytes."""
-    block = np.zeros(size + ALIGN, np.uint8)
-    start = -block.ctypes.data % ALIGN
-    return block[start : start + size]
 
 
 class _Layout:
@@ -96,7 +90,7 @@ class _Layout:
         return array
 
 
-class _Ports:
+class Ports:
     """Layouts of an engine's inputs and outputs, and the checks on what the user hands over."""
 
     def __init__(self, engine: Engine) -> None:
@@ -137,11 +131,11 @@ class Stream:
     def __init__(self, engine: Engine, on_nonfinite: OnNonFinite = "pass") -> None:
         self.engine = engine
         plan = engine.plan
-        self._ports = ports = _Ports(engine)
+        self._ports = ports = Ports(engine)
         boxes = [layout.nbytes for layout in (*ports.inputs, *ports.outputs)]
         offsets = plan.arena_bytes + np.cumsum([0, *(-(-n // ALIGN) * ALIGN for n in boxes)])
         self._memory = aligned_bytes(int(offsets[-1]))
-        self._weights = _aligned_weights(engine)
+        self._weights = engine_weights(engine)
         views = [
             layout.view(self._memory[int(at) : int(at) + layout.nbytes])
             for layout, at in zip((*ports.inputs, *ports.outputs), offsets, strict=False)
@@ -249,42 +243,29 @@ class Stream:
 
     def state(self) -> dict[str, Array]:
         """A copy of every state by name."""
-        return {slot.name: self._state_view(i).copy() for i, slot in enumerate(self.engine.plan.states)}
-
-    def _state_view(self, index: int) -> Array:
-        slot = self.engine.plan.states[index]
-        _, offset = self.engine.plan.place(slot.place)
-        return self._memory[offset : offset + slot.type.nbytes].view(slot.type.dtype.numpy).reshape(slot.type.shape)
-
-    def _held_views(self) -> list[Array]:
-        views = []
-        for port in self.engine.plan.inputs:
-            _, offset = self.engine.plan.place(port.place)
-            views.append(self._memory[offset : offset + port.type.nbytes].view(port.type.dtype.numpy))
-        return views
-
-    def _persistent(self) -> list[Array]:
-        """Everything that a later step can depend on, in a fixed order."""
-        return [*self._held_views(), *(self._state_view(i) for i in range(len(self.engine.plan.states)))]
+        return {slot.name: _state(self.engine.plan, slot, self._memory).copy() for slot in self.engine.plan.states}
 
     def snapshot(self) -> Snapshot:
         """The state as data: portable between machines, refused by any other model."""
-        return make_snapshot(self.engine.fingerprint, self.steps, self._persistent())
+        return make_snapshot(self.engine.fingerprint, self.steps, persistent(self.engine.plan, self._memory))
 
     def restore(self, snapshot: Snapshot) -> None:
         """Continue where `snapshot` was taken. Raises SnapshotError; the stream is unchanged then."""
-        views = self._persistent()
+        views = persistent(self.engine.plan, self._memory)
         for view, value in zip(views, check_snapshot(snapshot, self.engine.fingerprint, views), strict=True):
             view[...] = value
         self._header[HEADER_STEPS] = snapshot.steps
 
 
-def _aligned_weights(engine: Engine) -> npt.NDArray[np.uint8]:
-    """The weight block at a multiple of 64 bytes; one copy per engine."""
-    block: npt.NDArray[np.uint8] | None = engine.__dict__.get("_weights")
-    if block is None:
-        block = aligned_bytes(engine.plan.weights.nbytes)
-        block[:] = engine.plan.weights
-        block.flags.writeable = False
-        engine.__dict__["_weights"] = block
-    return block
+def _state(plan: StepPlan, slot: StateSlot, arena: npt.NDArray[np.uint8]) -> Array:
+    _, offset = plan.place(slot.place)
+    return arena[offset : offset + slot.type.nbytes].view(slot.type.dtype.numpy).reshape(slot.type.shape)
+
+
+def persistent(plan: StepPlan, arena: npt.NDArray[np.uint8]) -> list[Array]:
+    """Views of everything in an arena that a later step can depend on: held inputs, then states."""
+    views: list[Array] = []
+    for port in plan.inputs:
+        _, offset = plan.place(port.place)
+        views.append(arena[offset : offset + port.type.nbytes].view(port.type.dtype.numpy))
+    return views + [_state(plan, slot, arena) for slot in plan.states]

@@ -9,12 +9,12 @@ from streamrnn.ir.types import TensorType
 
 
 def site_of(graph: Graph, node: Node) -> Site:
-    """What the op of `node` sees of it."""
+    """What the op of `node` sees of it. Outputs that are not typed yet are None."""
     return Site(
         node,
         tuple(graph.types[name] if name else None for name in node.inputs),
         tuple(graph.const(name) for name in node.inputs),
-        tuple(graph.types[name] if name else None for name in node.outputs),
+        tuple(graph.types.get(name) if name else None for name in node.outputs),
     )
 
 

@@ -70,19 +70,19 @@ def fma(a: Real, b: Real, c: Real) -> Real:
 @Primitive
 def below(x: Real, bound: Real) -> Real:
     """x where it is not above `bound`, else `bound`; NaN stays NaN."""
-    return np.where(x > bound, bound, x).astype(np.float32)[()]
+    return np.float32(np.where(x > bound, bound, x))
 
 
 @Primitive
 def above(x: Real, bound: Real) -> Real:
     """x where it is not below `bound`, else `bound`; NaN stays NaN."""
-    return np.where(x < bound, bound, x).astype(np.float32)[()]
+    return np.float32(np.where(x < bound, bound, x))
 
 
 @Primitive
 def pick_less(a: Real, b: Real, yes: Real, no: Real) -> Real:
     """`yes` where a < b, else `no` (also where a or b is NaN)."""
-    return np.where(a < b, yes, no).astype(np.float32)[()]
+    return np.float32(np.where(a < b, yes, no))
 
 
 @Primitive

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from streamrnn.errors import NotStreamableError
 from streamrnn.ir.graph import Graph, Node, Stage, State
 from streamrnn.ir.types import StreamType
@@ -17,14 +19,28 @@ def align(graph: Graph) -> Graph:
     for node in graph.nodes:
         work.visit(node)
     outputs = work.level(graph.outputs, "output")
-    return verify(
-        graph.replace(
-            nodes=tuple(work.nodes),
-            types=work.types,
-            streams=work.streams,
-            states=tuple(work.states),
-            outputs=outputs,
-        )
+    aligned = graph.replace(
+        nodes=tuple(work.nodes), types=work.types, streams=work.streams, states=tuple(work.states), outputs=outputs
+    )
+    return verify(_renamed(aligned, dict(zip(outputs, graph.outputs, strict=True))))
+
+
+def _renamed(graph: Graph, wanted: Mapping[str, str]) -> Graph:
+    """Give delayed outputs the names that the file knows; what had the name is called <name>.early."""
+    names = {late: name for late, name in wanted.items() if late != name}
+    names.update({name: f"{name}.early" for name in names.values()})
+
+    def new(name: str) -> str:
+        return names.get(name, name)
+
+    return graph.replace(
+        inputs=tuple(map(new, graph.inputs)),
+        outputs=tuple(map(new, graph.outputs)),
+        nodes=tuple(Node(n.op, n.name, tuple(map(new, n.inputs)), tuple(map(new, n.outputs)), n.attrs) for n in graph.nodes),
+        types={new(k): t for k, t in graph.types.items()},
+        constants={new(k): a for k, a in graph.constants.items()},
+        streams={new(k): s for k, s in graph.streams.items()},
+        states=tuple(State(s.name, new(s.read), new(s.write), s.init, s.kind, s.evidence) for s in graph.states),
     )
 
 

@@ -1,0 +1,1 @@
+"""ONNX files: reading them, and finding the state that goes in and out of a step model."""
