@@ -27,6 +27,11 @@ def tiles(n: int) -> int:
     return -(-n // LANES)
 
 
+def _where(mask: Any, yes: Real, no: Real) -> Real:
+    chosen: Any = np.where(mask, yes, no)
+    return np.float32(chosen)
+
+
 @Primitive
 def vload(p: f32p, i: int) -> Vec:
     """Lanes p[i : i + 16]."""
@@ -70,19 +75,19 @@ def fma(a: Real, b: Real, c: Real) -> Real:
 @Primitive
 def below(x: Real, bound: Real) -> Real:
     """x where it is not above `bound`, else `bound`; NaN stays NaN."""
-    return np.float32(np.where(x > bound, bound, x))
+    return _where(x > bound, bound, x)
 
 
 @Primitive
 def above(x: Real, bound: Real) -> Real:
     """x where it is not below `bound`, else `bound`; NaN stays NaN."""
-    return np.float32(np.where(x < bound, bound, x))
+    return _where(x < bound, bound, x)
 
 
 @Primitive
 def pick_less(a: Real, b: Real, yes: Real, no: Real) -> Real:
     """`yes` where a < b, else `no` (also where a or b is NaN)."""
-    return np.float32(np.where(a < b, yes, no))
+    return _where(a < b, yes, no)
 
 
 @Primitive
