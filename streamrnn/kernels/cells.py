@@ -8,8 +8,10 @@ Common to all cells:
     x        [frames][batch][n_in]
     y        [frames] rows of y_row elements; this direction's h goes to [y_at + b * H + j]
     h, c     [batch][H], updated in place
-    hn       [tiles * 16] scratch: the new h of one batch entry, because every unit needs the old one
-    w        [tile][bias, then n_in rows, then H rows][gate][16]   packed by `ops._packing`
+    w        [tile][bias rows, then the rows of n_in inputs, then those of H hidden units][16], one row per gate, so that
+             one sequential pass reads it; packed by `ops._recurrent`
+
+Every unit needs the old h of all units, so the old h of one batch entry is kept in scratch while h is overwritten.
 """
 
 from __future__ import annotations
@@ -54,35 +56,53 @@ def store_lanes(p: f32p, i: int, n: int, v: Vec) -> None:
         vstore_part(p, i, n, v)
 
 
+@device
+def valid_frames(frames: i64, use_lens: i64, lens: i32p, b: i64) -> i64:
+    """How many frames batch entry b has; `lens` comes from outside and may be anything."""
+    if use_lens != 0:
+        return min(frames, np.int64(lens[b]))
+    return frames
+
+
+@device
+def frame_at(t: i64, length: i64, reverse: i64) -> i64:
+    """The frame that is visited at turn t; turns behind `length` visit their own frame."""
+    if reverse != 0 and t < length:
+        return length - 1 - t
+    return t
+
+
 @kernel
 def lstm(
     frames: i64, skip: i64, batch: i64, n_in: i64, n_hidden: i64, reverse: i64, y_row: i64, y_at: i64,
     use_lens: i64, use_peephole: i64, couple: i64, clip: f32,
-    w: f32p, peephole: f32p, lens: i32p, x: f32p, h: f32p, c: f32p, y: f32p, hn: f32p,
+    w: f32p, peephole: f32p, lens: i32p, x: f32p, h: f32p, c: f32p, y: f32p, xh: f32p,
 ) -> None:  # fmt: skip
     """LSTM (ONNX LSTM-22). Gates i, o, f, c; act_f on i, o, f; act_g on c; act_h on the new cell.
 
     i = f(Wi x + Ri h + Pi * c + bi)      f = f(Wf x + Rf h + Pf * c + bf), or 1 - i where couple is 1 (input_forget)
     c' = f * c + i * g(Wc x + Rc h + bc)  o = f(Wo x + Ro h + Po * c' + bo)      h' = o * h(c')
 
+    w:        [tile][1 + n_in + H rows of i, o, f, c each][16], the biases first
     peephole: [tile][i, o, f][16], read where use_peephole is 1.
+    xh:       [n_in + H] scratch: x and the old h of one batch entry
     """
     n_tiles = (n_hidden + LANES - 1) // LANES
     for t in range(frames):
         for b in range(batch):
-            length = frames
-            if use_lens != 0:
-                length = np.int64(lens[b])
-            frame = t
-            if reverse != 0 and t < length:
-                frame = length - 1 - t
+            length = valid_frames(frames, use_lens, lens, b)
+            frame = frame_at(t, length, reverse)
             row = frame * y_row + y_at + b * n_hidden
-            if t < skip or t >= length:
+            if frame < skip or frame >= length:
                 for j in range(n_hidden):
                     y[row + j] = ZERO
                 continue
             xo = (frame * batch + b) * n_in
             ho = b * n_hidden
+            for k in range(n_in):
+                xh[k] = x[xo + k]
+            for k in range(n_hidden):
+                xh[n_in + k] = h[ho + k]
             o = 0
             for tile in range(n_tiles):
                 first = tile * LANES
@@ -91,15 +111,8 @@ def lstm(
                 gate_f = vload(w, o + 2 * LANES)
                 gate_c = vload(w, o + 3 * LANES)
                 o += 4 * LANES
-                for k in range(n_in):
-                    v = splat(x[xo + k])
-                    gate_i = fma(vload(w, o), v, gate_i)
-                    gate_o = fma(vload(w, o + LANES), v, gate_o)
-                    gate_f = fma(vload(w, o + 2 * LANES), v, gate_f)
-                    gate_c = fma(vload(w, o + 3 * LANES), v, gate_c)
-                    o += 4 * LANES
-                for k in range(n_hidden):
-                    v = splat(h[ho + k])
+                for k in range(n_in + n_hidden):
+                    v = splat(xh[k])
                     gate_i = fma(vload(w, o), v, gate_i)
                     gate_o = fma(vload(w, o + LANES), v, gate_o)
                     gate_f = fma(vload(w, o + 2 * LANES), v, gate_f)
@@ -117,8 +130,182 @@ def lstm(
                 cell = fma(gate_f, cell, gate_i * act_g(clipped(gate_c, clip), alpha_g, beta_g))
                 if use_peephole != 0:
                     gate_o = fma(vload(peephole, 3 * first + LANES), cell, gate_o)
+                new = act_f(clipped(gate_o, clip), alpha_f, beta_f) * act_h(cell, alpha_h, beta_h)
                 store_lanes(c, ho + first, left, cell)
-                vstore(hn, first, act_f(clipped(gate_o, clip), alpha_f, beta_f) * act_h(cell, alpha_h, beta_h))
-            for j in range(n_hidden):
-                h[ho + j] = hn[j]
-                y[row + j] = hn[j]
+                store_lanes(h, ho + first, left, new)
+                store_lanes(y, row + first, left, new)
+
+
+@kernel
+def gru(
+    frames: i64, skip: i64, batch: i64, n_in: i64, n_hidden: i64, reverse: i64, y_row: i64, y_at: i64,
+    use_lens: i64, clip: f32, w: f32p, lens: i32p, x: f32p, h: f32p, y: f32p, old: f32p,
+) -> None:  # fmt: skip
+    """GRU (ONNX GRU-22) with linear_before_reset = 1: the reset gate multiplies the recurrent product.
+
+    z = f(Wz x + Rz h + bz)                  r = f(Wr x + Rr h + br)
+    n = g(Wn x + bn + r * (Rn h + cn))       h' = (1 - z) * n + z * h
+
+    w:   [tile][bz, br, bn, cn, then n_in + H rows of z, r, n each][16]
+    old: [H] scratch: the old h of one batch entry
+    """
+    n_tiles = (n_hidden + LANES - 1) // LANES
+    for t in range(frames):
+        for b in range(batch):
+            length = valid_frames(frames, use_lens, lens, b)
+            frame = frame_at(t, length, reverse)
+            row = frame * y_row + y_at + b * n_hidden
+            if frame < skip or frame >= length:
+                for j in range(n_hidden):
+                    y[row + j] = ZERO
+                continue
+            xo = (frame * batch + b) * n_in
+            ho = b * n_hidden
+            for k in range(n_hidden):
+                old[k] = h[ho + k]
+            o = 0
+            for tile in range(n_tiles):
+                first = tile * LANES
+                gate_z = vload(w, o)
+                gate_r = vload(w, o + LANES)
+                from_x = vload(w, o + 2 * LANES)
+                from_h = vload(w, o + 3 * LANES)
+                o += 4 * LANES
+                for k in range(n_in):
+                    v = splat(x[xo + k])
+                    gate_z = fma(vload(w, o), v, gate_z)
+                    gate_r = fma(vload(w, o + LANES), v, gate_r)
+                    from_x = fma(vload(w, o + 2 * LANES), v, from_x)
+                    o += 3 * LANES
+                for k in range(n_hidden):
+                    v = splat(old[k])
+                    gate_z = fma(vload(w, o), v, gate_z)
+                    gate_r = fma(vload(w, o + LANES), v, gate_r)
+                    from_h = fma(vload(w, o + 2 * LANES), v, from_h)
+                    o += 3 * LANES
+                left = n_hidden - first
+                gate_z = act_f(clipped(gate_z, clip), alpha_f, beta_f)
+                gate_r = act_f(clipped(gate_r, clip), alpha_f, beta_f)
+                gate_n = act_g(clipped(fma(gate_r, from_h, from_x), clip), alpha_g, beta_g)
+                new = fma(gate_z, load_lanes(old, first, left) - gate_n, gate_n)
+                store_lanes(h, ho + first, left, new)
+                store_lanes(y, row + first, left, new)
+
+
+@kernel
+def gru_reset_first(
+    frames: i64, skip: i64, batch: i64, n_in: i64, n_hidden: i64, reverse: i64, y_row: i64, y_at: i64,
+    use_lens: i64, clip: f32, w: f32p, wn: f32p, lens: i32p, x: f32p, h: f32p, y: f32p, scratch: f32p,
+) -> None:  # fmt: skip
+    """GRU (ONNX GRU-22) with linear_before_reset = 0: the reset gate multiplies h before the recurrent product.
+
+    z = f(Wz x + Rz h + bz)                  r = f(Wr x + Rr h + br)
+    n = g(Wn x + Rn (r * h) + bn)            h' = (1 - z) * n + z * h
+
+    Two passes, because Rn needs r of all units.
+
+    w:       [tile][bz, br, bn, then n_in rows of z, r, n each, then H rows of z, r each][16]
+    wn:      [tile][H][16], Rn
+    scratch: [3][tiles * 16] z, Wn x + bn, and r * h of one batch entry
+    """
+    n_tiles = (n_hidden + LANES - 1) // LANES
+    at_n = n_tiles * LANES
+    at_rh = 2 * at_n
+    for t in range(frames):
+        for b in range(batch):
+            length = valid_frames(frames, use_lens, lens, b)
+            frame = frame_at(t, length, reverse)
+            row = frame * y_row + y_at + b * n_hidden
+            if frame < skip or frame >= length:
+                for j in range(n_hidden):
+                    y[row + j] = ZERO
+                continue
+            xo = (frame * batch + b) * n_in
+            ho = b * n_hidden
+            o = 0
+            for tile in range(n_tiles):
+                first = tile * LANES
+                gate_z = vload(w, o)
+                gate_r = vload(w, o + LANES)
+                gate_n = vload(w, o + 2 * LANES)
+                o += 3 * LANES
+                for k in range(n_in):
+                    v = splat(x[xo + k])
+                    gate_z = fma(vload(w, o), v, gate_z)
+                    gate_r = fma(vload(w, o + LANES), v, gate_r)
+                    gate_n = fma(vload(w, o + 2 * LANES), v, gate_n)
+                    o += 3 * LANES
+                for k in range(n_hidden):
+                    v = splat(h[ho + k])
+                    gate_z = fma(vload(w, o), v, gate_z)
+                    gate_r = fma(vload(w, o + LANES), v, gate_r)
+                    o += 2 * LANES
+                gate_r = act_f(clipped(gate_r, clip), alpha_f, beta_f)
+                vstore(scratch, first, act_f(clipped(gate_z, clip), alpha_f, beta_f))
+                vstore(scratch, at_n + first, gate_n)
+                vstore(scratch, at_rh + first, gate_r * load_lanes(h, ho + first, n_hidden - first))
+            o = 0
+            for tile in range(n_tiles):
+                first = tile * LANES
+                gate_n = vload(scratch, at_n + first)
+                for k in range(n_hidden):
+                    gate_n = fma(vload(wn, o), splat(scratch[at_rh + k]), gate_n)
+                    o += LANES
+                left = n_hidden - first
+                gate_n = act_g(clipped(gate_n, clip), alpha_g, beta_g)
+                new = fma(vload(scratch, first), load_lanes(h, ho + first, left) - gate_n, gate_n)
+                store_lanes(h, ho + first, left, new)
+                store_lanes(y, row + first, left, new)
+
+
+@kernel
+def rnn(
+    frames: i64, skip: i64, batch: i64, n_in: i64, n_hidden: i64, reverse: i64, y_row: i64, y_at: i64,
+    use_lens: i64, clip: f32, w: f32p, lens: i32p, x: f32p, h: f32p, y: f32p, xh: f32p,
+) -> None:  # fmt: skip
+    """Elman network (ONNX RNN-22): h' = f(W x + R h + b).
+
+    w:  [tile][1 + n_in + H][16], the bias first
+    xh: [n_in + H] scratch: x and the old h of one batch entry
+
+    Each sum is the bias plus four partial sums over k modulo 4, because one chain would wait for its own additions.
+    """
+    n_tiles = (n_hidden + LANES - 1) // LANES
+    n = n_in + n_hidden
+    whole = n - n % 4
+    for t in range(frames):
+        for b in range(batch):
+            length = valid_frames(frames, use_lens, lens, b)
+            frame = frame_at(t, length, reverse)
+            row = frame * y_row + y_at + b * n_hidden
+            if frame < skip or frame >= length:
+                for j in range(n_hidden):
+                    y[row + j] = ZERO
+                continue
+            xo = (frame * batch + b) * n_in
+            ho = b * n_hidden
+            for k in range(n_in):
+                xh[k] = x[xo + k]
+            for k in range(n_hidden):
+                xh[n_in + k] = h[ho + k]
+            o = 0
+            for tile in range(n_tiles):
+                first = tile * LANES
+                s0 = vload(w, o)
+                s1 = splat(ZERO)
+                s2 = splat(ZERO)
+                s3 = splat(ZERO)
+                o += LANES
+                for k in range(0, whole, 4):
+                    s0 = fma(vload(w, o), splat(xh[k]), s0)
+                    s1 = fma(vload(w, o + LANES), splat(xh[k + 1]), s1)
+                    s2 = fma(vload(w, o + 2 * LANES), splat(xh[k + 2]), s2)
+                    s3 = fma(vload(w, o + 3 * LANES), splat(xh[k + 3]), s3)
+                    o += 4 * LANES
+                for k in range(whole, n):
+                    s0 = fma(vload(w, o), splat(xh[k]), s0)
+                    o += LANES
+                left = n_hidden - first
+                new = act_f(clipped((s0 + s1) + (s2 + s3), clip), alpha_f, beta_f)
+                store_lanes(h, ho + first, left, new)
+                store_lanes(y, row + first, left, new)

@@ -1,5 +1,5 @@
 """One op family per file. Importing this package fills the op table."""
 
-from streamrnn.ops import lstm, matmul, pointwise, window
+from streamrnn.ops import gru, lstm, matmul, pointwise, rnn, window
 
-__all__ = ["lstm", "matmul", "pointwise", "window"]
+__all__ = ["gru", "lstm", "matmul", "pointwise", "rnn", "window"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,7 +140,7 @@ def recurrent_stream(site: Site, streams: Sequence[StreamType | None], names: Se
             f"direction is '{direction}' along time, so the first frame needs the last one; "
             f"--lookahead FRAMES runs the backward pass within chunks of that many frames"
         )
-    if site.has(4):
+    if site.has(4) and not _whole(site):
         raise site.not_streamable("sequence_lens gives the end of a clip, and a stream has none")
     added = []
     for k, (name, index) in enumerate(zip(names, states, strict=True)):
@@ -174,23 +174,31 @@ def initial_state(site: Site, low: Lowering, index: int, output: int) -> Place:
     return place
 
 
+def _whole(site: Site) -> bool:
+    """Whether sequence_lens is a constant that leaves no frame out."""
+    lens = site.const(4)
+    return lens is not None and bool((lens >= site.type(0).shape[0]).all())
+
+
 def sequence_lens(site: Site, low: Lowering) -> tuple[int, Place]:
     """(use_lens, lens) for a cell kernel."""
-    if site.has(4):
+    if site.has(4) and not _whole(site):
         return 1, low.input(4)
     return 0, low.weight(np.zeros(1, np.int32))
 
 
-def pack_gates(W: Array, R: Array, bias: Array, order: Sequence[int]) -> Array:
-    """[tile][bias row, input rows, hidden rows][gate][16] from W [G*H, n_in], R [G*H, H], bias [G*H].
+def visits(site: Site, frames: int, batch: int, lens: Array | None) -> Iterator[tuple[int, int, int]]:
+    """(direction, batch entry, frame) in the order of the recurrence; `lens` is clamped to 0 .. frames."""
+    for d in directions(site):
+        for b in range(batch):
+            length = frames if lens is None else min(int(lens[b]), frames)
+            for t in range(length):
+                yield d.index, b, length - 1 - t if d.reverse else t
 
-    `order` lists the operator's gates in the order in which the kernel wants them. Lanes behind H are zero.
-    """
-    H = R.shape[1]
-    rows = np.concatenate([bias[:, None], W, R], axis=1).reshape(-1, H, 1 + W.shape[1] + H)[list(order)]
-    padded = np.zeros((len(order), tiles(H) * LANES, rows.shape[2]), np.float32)
-    padded[:, :H] = rows
-    return np.ascontiguousarray(padded.reshape(len(order), tiles(H), LANES, -1).transpose(1, 3, 0, 2))
+
+def gate_rows(M: Array, H: int) -> Array:
+    """Rows [n * G, H] from M [G * H, n]: for each column of M one row per gate."""
+    return M.reshape(-1, H, M.shape[1]).transpose(2, 0, 1).reshape(-1, H)
 
 
 def pack_lanes(rows: Array) -> Array:

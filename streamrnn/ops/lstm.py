@@ -20,7 +20,6 @@ from streamrnn.ir.lowering import Lowering
 from streamrnn.ir.op import Op, Site, Streamed, Tolerance, register
 from streamrnn.ir.types import DType, StreamType, TensorType
 from streamrnn.kernels import cells
-from streamrnn.kernels.simd import LANES, tiles
 from streamrnn.ops import _recurrent as rec
 
 _H, _C = 5, 6  # inputs of the initial states
@@ -51,24 +50,19 @@ class LSTM(Op):
         h = np.zeros((D, batch, H), x.dtype) if h0 is None else h0.copy()
         c = np.zeros((D, batch, H), x.dtype) if c0 is None else c0.copy()
         chosen = rec.gate_activations(site, _DEFAULTS)
-        for d in rec.directions(site):
-            f, g, hh = (a.numpy for a in chosen[d.index])
-            bias = np.zeros(8 * H) if B is None else B[d.index]
-            pi, po, pf = (np.zeros(3 * H) if P is None else P[d.index]).reshape(3, H)
-            for b in range(batch):
-                length = S if lens is None else int(lens[b])
-                order = reversed(range(length)) if d.reverse else range(length)
-                for t in order:
-                    cell = c[d.index, b]
-                    z = W[d.index] @ x[t, b] + R[d.index] @ h[d.index, b] + bias[: 4 * H] + bias[4 * H :]
-                    zi, zo, zf, zc = z.reshape(4, H)
-                    limit = rec.clip_of(site) or np.inf
-                    i = f(np.clip(zi + pi * cell, -limit, limit))
-                    forget = 1 - i if site.attr_int("input_forget", 0) else f(np.clip(zf + pf * cell, -limit, limit))
-                    cell = forget * cell + i * g(np.clip(zc, -limit, limit))
-                    o = f(np.clip(zo + po * cell, -limit, limit))
-                    c[d.index, b], h[d.index, b] = cell, o * hh(cell)
-                    Y[t, d.index, b] = h[d.index, b]
+        limit = rec.clip_of(site) or np.inf
+        for d, b, t in rec.visits(site, S, batch, lens):
+            f, g, hh = (a.numpy for a in chosen[d])
+            bias = np.zeros(8 * H) if B is None else B[d]
+            pi, po, pf = (np.zeros(3 * H) if P is None else P[d]).reshape(3, H)
+            cell = c[d, b]
+            zi, zo, zf, zc = (W[d] @ x[t, b] + R[d] @ h[d, b] + bias[: 4 * H] + bias[4 * H :]).reshape(4, H)
+            i = f(np.clip(zi + pi * cell, -limit, limit))
+            forget = 1 - i if site.attr_int("input_forget", 0) else f(np.clip(zf + pf * cell, -limit, limit))
+            cell = forget * cell + i * g(np.clip(zc, -limit, limit))
+            o = f(np.clip(zo + po * cell, -limit, limit))
+            c[d, b], h[d, b] = cell, o * hh(cell)
+            Y[t, d, b] = h[d, b]
         return Y, h, c
 
     def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
@@ -84,17 +78,18 @@ class LSTM(Op):
         x, y = low.input(0), low.output(0)
         h, c = rec.initial_state(site, low, _H, 1), rec.initial_state(site, low, _C, 2)
         use_lens, lens = rec.sequence_lens(site, low)
-        hn = low.scratch(DType.F32, tiles(H) * LANES)
+        xh = low.scratch(DType.F32, n_in + H)
         skip = low.skip(S)
         for d, chosen in zip(rec.directions(site), rec.gate_activations(site, _DEFAULTS), strict=True):
             k = d.index
-            packed = low.weight(rec.pack_gates(W[k], R[k], bias[k, : 4 * H] + bias[k, 4 * H :], (0, 1, 2, 3)))
+            sums = (bias[k, : 4 * H] + bias[k, 4 * H :]).reshape(4, H)
+            packed = low.weight(rec.pack_lanes(np.concatenate([sums, rec.gate_rows(W[k], H), rec.gate_rows(R[k], H)])))
             rows = np.zeros((3, H), np.float32) if peephole is None else peephole[k].reshape(3, H)
             low.call(
                 cells.lstm.bind(**rec.bindings(chosen, ("f", "g", "h"))),
                 S, skip, batch, n_in, H, int(d.reverse), D * batch * H, k * batch * H,
                 use_lens, int(peephole is not None), site.attr_int("input_forget", 0), rec.clip_of(site),
                 packed, low.weight(rec.pack_lanes(rows)), lens, x,
-                h.at(k * batch * H), c.at(k * batch * H), y, hn,
+                h.at(k * batch * H), c.at(k * batch * H), y, xh,
                 work=S * batch * 4 * H * (n_in + H),
             )  # fmt: skip

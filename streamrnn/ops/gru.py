@@ -1,0 +1,105 @@
+"""GRU.
+
+    z = f(Wz x + Rz h + bz + cz)      r = f(Wr x + Rr h + br + cr)      h' = (1 - z) * n + z * h
+    n = g(Wn x + bn + r * (Rn h + cn))     with linear_before_reset = 1 (Keras: reset_after; the only form of PyTorch)
+    n = g(Wn x + bn + Rn (r * h) + cn)     with linear_before_reset = 0 (the operator's default)
+
+Inputs  X [S, B, I], W [D, 3H, I], R [D, 3H, H], B [D, 6H], sequence_lens [B], initial_h [D, B, H]; gates in the order
+        z, r, n; the first half of B is b (with W), the second c (with R).
+Outputs Y [S, D, B, H], Y_h [D, B, H].
+Source  onnx.ai/onnx/operators/onnx__GRU.html; Cho et al. 2014.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from streamrnn.ir.graph import Array
+from streamrnn.ir.lowering import Lowering
+from streamrnn.ir.op import Op, Site, Streamed, Tolerance, register
+from streamrnn.ir.types import DType, StreamType, TensorType
+from streamrnn.kernels import cells
+from streamrnn.kernels.simd import LANES, tiles
+from streamrnn.ops import _recurrent as rec
+
+_H = 5  # input of the initial state
+_DEFAULTS = ("Sigmoid", "Tanh")
+
+
+@register
+class GRU(Op):
+    """See the module's text."""
+
+    name = "GRU"
+    tolerance = Tolerance(2e-6, 2e-5)
+
+    def infer(self, site: Site) -> tuple[TensorType, ...]:
+        return rec.recurrent_types(site, 3, (_H,))
+
+    def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
+        x, W, R, B, lens, h0 = rec.padded(inputs, 6)
+        assert x is not None
+        assert W is not None
+        assert R is not None
+        S, batch, _ = x.shape
+        D, H = R.shape[0], R.shape[2]
+        Y = np.zeros((S, D, batch, H), x.dtype)
+        h = np.zeros((D, batch, H), x.dtype) if h0 is None else h0.copy()
+        chosen = rec.gate_activations(site, _DEFAULTS)
+        limit = rec.clip_of(site) or np.inf
+        for d, b, t in rec.visits(site, S, batch, lens):
+            f, g = (a.numpy for a in chosen[d])
+            Wz, Wr, Wn = W[d].reshape(3, H, -1)
+            Rz, Rr, Rn = R[d].reshape(3, H, H)
+            bz, br, bn, cz, cr, cn = (np.zeros(6 * H) if B is None else B[d]).reshape(6, H)
+            xt, old = x[t, b], h[d, b]
+            z = f(np.clip(Wz @ xt + Rz @ old + bz + cz, -limit, limit))
+            r = f(np.clip(Wr @ xt + Rr @ old + br + cr, -limit, limit))
+            after = site.attr_int("linear_before_reset", 0) != 0
+            recurrent = r * (Rn @ old + cn) if after else Rn @ (r * old) + cn
+            n = g(np.clip(Wn @ xt + bn + recurrent, -limit, limit))
+            h[d, b] = (1 - z) * n + z * old
+            Y[t, d, b] = h[d, b]
+        return Y, h
+
+    def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
+        return rec.recurrent_stream(site, streams, ("h",), (_H,))
+
+    def lower(self, site: Site, low: Lowering) -> None:
+        rec.require_f32(site)
+        S, batch, n_in = site.type(0).shape
+        W, R = (site.need_const(i, what) for i, what in ((1, "W"), (2, "R")))
+        D, H = R.shape[0], R.shape[2]
+        bias = site.need_const(3, "B") if site.has(3) else np.zeros((D, 6 * H), np.float32)
+        after = site.attr_int("linear_before_reset", 0) != 0
+        x, y = low.input(0), low.output(0)
+        h = rec.initial_state(site, low, _H, 1)
+        use_lens, lens = rec.sequence_lens(site, low)
+        scratch = low.scratch(DType.F32, H if after else 3 * tiles(H) * LANES)
+        skip = low.skip(S)
+        for d, chosen in zip(rec.directions(site), rec.gate_activations(site, _DEFAULTS), strict=True):
+            k = d.index
+            weights = [low.weight(a) for a in (_after if after else _before)(W[k], R[k], bias[k].reshape(6, H))]
+            kernel = cells.gru if after else cells.gru_reset_first
+            low.call(
+                kernel.bind(**rec.bindings(chosen, ("f", "g"))),
+                S, skip, batch, n_in, H, int(d.reverse), D * batch * H, k * batch * H, use_lens, rec.clip_of(site),
+                *weights, lens, x, h.at(k * batch * H), y, scratch,
+                work=S * batch * 3 * H * (n_in + H),
+            )  # fmt: skip
+
+
+def _after(W: Array, R: Array, bias: Array) -> tuple[Array]:
+    """The weights of `cells.gru`."""
+    (bz, br, bn, cz, cr, cn), H = bias, R.shape[1]
+    rows = [np.stack([bz + cz, br + cr, bn, cn]), rec.gate_rows(W, H), rec.gate_rows(R, H)]
+    return (rec.pack_lanes(np.concatenate(rows)),)
+
+
+def _before(W: Array, R: Array, bias: Array) -> tuple[Array, Array]:
+    """The weights of `cells.gru_reset_first`."""
+    H = R.shape[1]
+    rows = [bias[:3] + bias[3:], rec.gate_rows(W, H), rec.gate_rows(R[: 2 * H], H)]
+    return rec.pack_lanes(np.concatenate(rows)), rec.pack_lanes(rec.gate_rows(R[2 * H :], H))

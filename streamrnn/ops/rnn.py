@@ -1,0 +1,77 @@
+"""RNN, the simple (Elman) recurrent network.
+
+    h' = f(W x + R h + b + c)
+
+Inputs  X [S, B, I], W [D, H, I], R [D, H, H], B [D, 2H] (b, then c), sequence_lens [B], initial_h [D, B, H].
+Outputs Y [S, D, B, H], Y_h [D, B, H].
+Source  onnx.ai/onnx/operators/onnx__RNN.html; Elman 1990.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from streamrnn.ir.graph import Array
+from streamrnn.ir.lowering import Lowering
+from streamrnn.ir.op import Op, Site, Streamed, Tolerance, register
+from streamrnn.ir.types import DType, StreamType, TensorType
+from streamrnn.kernels import cells
+from streamrnn.ops import _recurrent as rec
+
+_H = 5  # input of the initial state
+_DEFAULTS = ("Tanh",)
+
+
+@register
+class RNN(Op):
+    """See the module's text."""
+
+    name = "RNN"
+    tolerance = Tolerance(2e-6, 2e-5)
+
+    def infer(self, site: Site) -> tuple[TensorType, ...]:
+        return rec.recurrent_types(site, 1, (_H,))
+
+    def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
+        x, W, R, B, lens, h0 = rec.padded(inputs, 6)
+        assert x is not None
+        assert W is not None
+        assert R is not None
+        S, batch, _ = x.shape
+        D, H = R.shape[0], R.shape[2]
+        Y = np.zeros((S, D, batch, H), x.dtype)
+        h = np.zeros((D, batch, H), x.dtype) if h0 is None else h0.copy()
+        chosen = rec.gate_activations(site, _DEFAULTS)
+        limit = rec.clip_of(site) or np.inf
+        for d, b, t in rec.visits(site, S, batch, lens):
+            bias = np.zeros(2 * H) if B is None else B[d]
+            z = W[d] @ x[t, b] + R[d] @ h[d, b] + bias[:H] + bias[H:]
+            h[d, b] = chosen[d][0].numpy(np.clip(z, -limit, limit))
+            Y[t, d, b] = h[d, b]
+        return Y, h
+
+    def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
+        return rec.recurrent_stream(site, streams, ("h",), (_H,))
+
+    def lower(self, site: Site, low: Lowering) -> None:
+        rec.require_f32(site)
+        S, batch, n_in = site.type(0).shape
+        W, R = (site.need_const(i, what) for i, what in ((1, "W"), (2, "R")))
+        D, H = R.shape[0], R.shape[2]
+        bias = site.need_const(3, "B") if site.has(3) else np.zeros((D, 2 * H), np.float32)
+        x, y = low.input(0), low.output(0)
+        h = rec.initial_state(site, low, _H, 1)
+        use_lens, lens = rec.sequence_lens(site, low)
+        xh = low.scratch(DType.F32, n_in + H)
+        skip = low.skip(S)
+        for d, chosen in zip(rec.directions(site), rec.gate_activations(site, _DEFAULTS), strict=True):
+            k = d.index
+            rows = [(bias[k, :H] + bias[k, H:])[None], rec.gate_rows(W[k], H), rec.gate_rows(R[k], H)]
+            low.call(
+                cells.rnn.bind(**rec.bindings(chosen, ("f",))),
+                S, skip, batch, n_in, H, int(d.reverse), D * batch * H, k * batch * H, use_lens, rec.clip_of(site),
+                low.weight(rec.pack_lanes(np.concatenate(rows))), lens, x, h.at(k * batch * H), y, xh,
+                work=S * batch * H * (n_in + H),
+            )  # fmt: skip
