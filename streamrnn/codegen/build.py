@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import itertools
 import os
 import weakref
 from collections.abc import Callable
@@ -115,6 +116,7 @@ def _jit() -> Any:
 
 
 _loaded: weakref.WeakValueDictionary[str, Step] = weakref.WeakValueDictionary()
+_loads = itertools.count()
 
 
 def _load(code: bytes, key: str, from_cache: bool) -> Step:
@@ -124,7 +126,7 @@ def _load(code: bytes, key: str, from_cache: bool) -> Step:
         builder = _llvm().JITLibraryBuilder().add_object_img(code).add_current_process()
         for symbol in (INIT, RUN, POOL):
             builder = builder.export_symbol(symbol)
-        library = builder.link(_jit(), f"m{key[:16]}")
+        library = builder.link(_jit(), f"m{next(_loads)}")  # a name can never be used again, not even after unloading
         step = _loaded[key] = Step(library[INIT], library[RUN], library[POOL], from_cache, len(code), library)
     return step
 
