@@ -10,8 +10,9 @@ linker. `Kernel.njit` is an ordinary Numba function for use in other jitted code
             y[i] = a * x[i]
 
 Annotations name the C types (`f32p` is a pointer to float32). A kernel may call functions marked `@device` and the vector
-primitives of `simd`; `bind` exchanges such a name for another, which makes one cell kernel serve every activation. Inside a
-kernel: no allocation, no raise, float constants as np.float32 (a Python float would widen the arithmetic to double).
+primitives of `simd`; `bind` exchanges such a name for another, which makes one cell kernel serve every activation; `typed`
+exchanges C types, which makes one `a + b` serve floats and integers. Inside a kernel: no allocation, no raise, float
+constants as np.float32 (a Python float would widen the arithmetic to double).
 
 Numba is imported by `njit` and by the compiling process only: whoever finds its object in the cache never loads it.
 """
@@ -118,12 +119,18 @@ _FLAGS: dict[str, Any] = {
 class Kernel:
     """A compiled-once function over pointers and sizes. See the module's text."""
 
-    def __init__(self, function: Callable[..., Any], bindings: Mapping[str, Binding] | None = None) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        bindings: Mapping[str, Binding] | None = None,
+        types: Mapping[str, str] | None = None,
+    ) -> None:
         self.function = function
         self.bindings = dict(bindings or {})
+        self.types = dict(types or {})
         self.__doc__ = function.__doc__
         self.__name__ = function.__name__
-        annotations = inspect.get_annotations(function)
+        annotations = {**inspect.get_annotations(function), **self.types}
         self.returns: str | None = annotations.pop("return", None)
         if self.returns == "None":
             self.returns = None
@@ -143,7 +150,16 @@ class Kernel:
         unknown = set(bindings) - set(self.function.__code__.co_names)
         if unknown:
             raise GraphError(f"kernel {self.__name__} uses no name {sorted(unknown)}")
-        return Kernel(self.function, {**self.bindings, **bindings})
+        return Kernel(self.function, {**self.bindings, **bindings}, self.types)
+
+    def typed(self, **types: str) -> Kernel:
+        """The same text with other C types: `add.typed(a="i64", b="i64", result="i64")`."""
+        if "result" in types:
+            types["return"] = types.pop("result")
+        unknown = set(types) - set(inspect.get_annotations(self.function))
+        if unknown:
+            raise GraphError(f"kernel {self.__name__} has no parameter {sorted(unknown)}")
+        return Kernel(self.function, self.bindings, {**self.types, **types})
 
     @cached_property
     def plain(self) -> Callable[..., Any]:
@@ -153,8 +169,9 @@ class Kernel:
 
     @cached_property
     def address(self) -> str:
-        """Text from which another process finds this kernel again: module:name|bound=module:name|bound=number."""
+        """Text from which another process finds this kernel again: module:name|bound=module:name|bound=number|:param=type."""
         parts = [f"{self.function.__module__}:{self.function.__name__}"]
+        parts += [f":{name}={ctype}" for name, ctype in sorted(self.types.items())]
         for name, value in sorted(self.bindings.items()):
             parts.append(f"{name}={value.address if isinstance(value, Device) else float(value).hex()}")
         return "|".join(parts)
@@ -210,10 +227,14 @@ def find_kernel(address: str) -> Kernel:
     if not isinstance(found, Kernel):
         raise GraphError(f"{head} is not a kernel")
     bindings: dict[str, Binding] = {}
+    kinds: dict[str, str] = {}
     for part in bound:
         name, _, value = part.partition("=")
-        bindings[name] = _find(value) if ":" in value else float.fromhex(value)
-    return found.bind(**bindings) if bindings else found
+        if name.startswith(":"):
+            kinds[name[1:]] = value
+        else:
+            bindings[name] = _find(value) if ":" in value else float.fromhex(value)
+    return Kernel(found.function, {**found.bindings, **bindings}, {**found.types, **kinds})
 
 
 def _find(address: str) -> Any:
