@@ -15,7 +15,8 @@ from streamrnn.codegen.build import Step, build
 from streamrnn.errors import MissingExtraError, ModelFileError
 from streamrnn.ir.file import fingerprint, load_graph, save_graph
 from streamrnn.ir.graph import Graph
-from streamrnn.plan import Port, StepPlan, make_plan
+from streamrnn.plan import Port, StepPlan
+from streamrnn.planner import make_plan
 
 assert _ops is not None  # importing the package fills the op table
 

@@ -1,0 +1,54 @@
+# make demo   converts, validates and runs the three example models; writes demo_out/
+# make test   everything: lint, types, tests
+# Both create .venv and install what they need; python3 (3.11 or newer) with venv is enough.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# where python3 is older than 3.11 but a newer one is installed beside it
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test lint models bench clean
+
+demo: $(VENV)/.demo
+	@$(BIN)/streamrnn demo
+
+test: $(VENV)/.dev
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/.dev
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/mypy
+
+bench: $(VENV)/.dev
+	@$(BIN)/python benchmarks/bench_cells.py
+
+# trains the example models again (torch, espeak-ng; some minutes each)
+models: $(VENV)/.train
+	@for model in amp vad sensor; do $(BIN)/python examples/train/$$model.py || exit 1; done
+
+$(VENV)/bin/python:
+	@echo "creating the environment $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "streamrnn needs Python 3.11 or newer; run: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(VENV)/bin/python pyproject.toml
+	@echo "installing streamrnn (numba, onnxruntime, matplotlib: about 500 MB on disk)"
+	@$(BIN)/python -m pip install --quiet -e '.[convert,audio,plot]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml
+	@echo "installing streamrnn with its development tools"
+	@$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $@
+
+$(VENV)/.train: $(VENV)/.dev
+	@$(BIN)/python -m pip install --quiet -e '.[train]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) demo_out build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
