@@ -1,0 +1,154 @@
+"""A model file just read: named nodes and arrays in the newest opset's form, not yet typed.
+
+Nothing here depends on the onnx package: the reader fills it, lint and state_map look at it, `passes.fold` types it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from streamrnn.errors import ModelFileError
+from streamrnn.ir.graph import Array, Attr
+
+#: size of a dimension, its symbol, or None where the file says nothing
+Dim = int | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RawInput:
+    """An input or output as the file declares it.
+
+    dtype: NumPy name ("float32"), or the kind of a value that is no tensor ("sequence").
+    dims:  None where not even the rank is declared.
+    """
+
+    name: str
+    dtype: str
+    dims: tuple[Dim, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class RawNode:
+    """One node.
+
+    op:        the operator's name; with its domain in front ("com.microsoft.FusedConv") where that is not ONNX's own.
+    name:      unique in the file; "<Op>_<n>" where the file gives none.
+    attrs:     element types are DType names ("to": "float32"); a ConstantOfShape has "value" (a number) and "dtype".
+    subgraphs: the bodies of If ("then_branch", "else_branch"), Loop and Scan ("body"), by attribute name.
+    problem:   why this node cannot be used and what to do about it; "" where nothing speaks against it. It is an error
+               only once an output needs the node.
+    """
+
+    op: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attrs: Mapping[str, Attr] = field(default_factory=lambda: MappingProxyType({}))
+    subgraphs: Mapping[str, RawGraph] = field(default_factory=lambda: MappingProxyType({}))
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class RawGraph:
+    """Nodes in the file's order (not always topological). A body of If, Loop or Scan also reads values of the graphs around it.
+
+    constants: initializers and the values of Constant nodes. An input with an initializer is a constant, not an input.
+    """
+
+    name: str
+    inputs: tuple[RawInput, ...]
+    outputs: tuple[RawInput, ...]
+    nodes: tuple[RawNode, ...]
+    constants: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class RawModel(RawGraph):
+    """The main graph of a file, and what the file says about itself.
+
+    opset:    of the file; the nodes are in the newest form whatever it is.
+    producer: name and version of the exporter, "" where the file does not say.
+    """
+
+    opset: int
+    producer: str
+    metadata: Mapping[str, str]
+    path: Path
+
+
+def free_names(graph: RawGraph) -> set[str]:
+    """Names that `graph` and its bodies read from the graphs around it."""
+    own = set(graph.constants) | {i.name for i in graph.inputs} | {o for node in graph.nodes for o in node.outputs}
+    read = {o.name for o in graph.outputs}
+    for node in graph.nodes:
+        read.update(reads(node))
+    return {name for name in read if name} - own
+
+
+def reads(node: RawNode) -> Iterator[str]:
+    """Everything a node depends on: its inputs, then what its bodies read from around them, sorted."""
+    yield from (name for name in node.inputs if name)
+    for key in sorted(node.subgraphs):
+        yield from sorted(free_names(node.subgraphs[key]))
+
+
+def all_names(graph: RawGraph) -> Iterator[str]:
+    """Every name of a value or node in `graph` and its bodies, repetitions included."""
+    yield from graph.constants
+    yield from (i.name for i in (*graph.inputs, *graph.outputs))
+    for node in graph.nodes:
+        yield node.name
+        yield from node.inputs
+        yield from node.outputs
+        for body in node.subgraphs.values():
+            yield from all_names(body)
+
+
+def ordered(graph: RawGraph, wanted: Iterable[str]) -> list[RawNode]:
+    """The nodes that `wanted` values depend on, in topological order, else in the file's.
+
+    Raises ModelFileError where a value is computed twice or depends on itself.
+    """
+    producer: dict[str, int] = {}
+    for index, node in enumerate(graph.nodes):
+        for name in node.outputs:
+            if name in producer or name in graph.constants:
+                raise ModelFileError(f"graph '{graph.name}': value '{name}' is computed twice; export the model again")
+            if name:
+                producer[name] = index
+    depends = _dependencies(graph, producer, {producer[name] for name in wanted if name in producer})
+    users: dict[int, list[int]] = {index: [] for index in depends}
+    for index, sources in depends.items():
+        for source in sources:
+            users[source].append(index)
+    missing = {index: len(sources) for index, sources in depends.items()}
+    ready = [index for index, count in missing.items() if count == 0]
+    heapq.heapify(ready)
+    order = []
+    while ready:
+        index = heapq.heappop(ready)
+        order.append(graph.nodes[index])
+        for user in users[index]:
+            missing[user] -= 1
+            if missing[user] == 0:
+                heapq.heappush(ready, user)
+    if len(order) < len(depends):
+        stuck = graph.nodes[min(index for index, count in missing.items() if count)]
+        raise ModelFileError(f"node '{stuck.name}' ({stuck.op}): the graph has a cycle here; export the model again")
+    return order
+
+
+def _dependencies(graph: RawGraph, producer: Mapping[str, int], start: set[int]) -> dict[int, set[int]]:
+    """For each node in `start` and behind it the nodes it reads from, by index."""
+    depends: dict[int, set[int]] = {}
+    waiting = list(start)
+    while waiting:
+        index = waiting.pop()
+        if index not in depends:
+            depends[index] = {producer[name] for name in reads(graph.nodes[index]) if name in producer}
+            waiting.extend(depends[index])
+    return depends

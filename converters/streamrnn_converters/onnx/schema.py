@@ -1,0 +1,34 @@
+"""Does a node fit what ONNX says about its op? Asked once, by the reader, so that nothing behind it has to ask again."""
+
+from __future__ import annotations
+
+import onnx
+from onnx import NodeProto
+
+from streamrnn_converters.onnx.opset import NEWEST
+
+
+def node_problem(node: NodeProto, opset: int) -> str:
+    """Why this node of ONNX's own domain breaks the definition of its op in `opset`, and what to do; "" where it does not."""
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opset)
+    except onnx.defs.SchemaError:
+        return f"opset {opset} has no op of that name; export the model again"
+    if schema.since_version > NEWEST:
+        return (
+            f"it changed in opset {schema.since_version}, which this version does not know; export for opset {NEWEST} or "
+            f"upgrade streamrnn"
+        )
+    for what, count, least, most in (
+        ("inputs", len(node.input), schema.min_input, schema.max_input),
+        ("outputs", len(node.output), schema.min_output, schema.max_output),
+    ):
+        if not least <= count <= most:
+            return f"it has {count} {what}, the op takes {least} to {most}; export the model again"
+    given = {attribute.name: attribute.type for attribute in node.attribute}
+    for name, attribute in schema.attributes.items():
+        if attribute.required and name not in given:
+            return f"its attribute {name} is missing; export the model again"
+        if name in given and int(given[name]) != int(attribute.type):
+            return f"its attribute {name} should be of kind {attribute.type.name}; export the model again"
+    return ""

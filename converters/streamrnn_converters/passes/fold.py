@@ -1,0 +1,308 @@
+"""RawModel -> Graph: one forward walk that types every node and computes what does not depend on the inputs.
+
+In topological order: a node whose inputs are all constants is replaced by its value, which the op's own `reference` gives;
+Shape and Size are constants as soon as the shape is known; an If on a constant is replaced by the chosen branch, walked in
+turn, and the other branch is never looked at; Identity is a change of name. Everything else is typed by the op's `infer`.
+
+What goes wrong at a node counts only if an output needs that node. So failures are collected on the way and judged at the end.
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+import streamrnn.ops  # noqa: F401  fills the op table
+from streamrnn.errors import BindingError, ModelFileError, ShapeError, StreamRNNError, UnsupportedError
+from streamrnn.ir.graph import Array, Graph, Node, Stage
+from streamrnn.ir.op import Op, Site, find_op
+from streamrnn.ir.types import DType, TensorType
+from streamrnn.ir.verify import verify
+from streamrnn_converters.names import Names
+from streamrnn_converters.onnx.raw import RawGraph, RawModel, RawNode, ordered, reads
+from streamrnn_converters.passes.inputs import Inputs, bind_inputs
+from streamrnn_converters.passes.unsupported import unsupported_op, unsupported_report
+
+#: a value larger than this (bytes) stays a computation
+MAX_FOLDED = 256 << 20
+#: all folded values of a model together (bytes)
+MAX_FOLDED_TOTAL = 1 << 30
+
+#: name in the file's graph -> name in the new graph; one map for each graph that the walk is inside of
+Scope = ChainMap[str, str]
+
+
+def fold(
+    model: RawModel,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    bind: Mapping[str, Array] | None = None,
+    outputs: Sequence[str] | None = None,
+) -> Graph:
+    """The model as a typed Graph at stage SEQUENCE, without what does not depend on its inputs.
+
+    shapes:  shapes of inputs whose dimensions the file leaves open. A symbol fixed there counts for the other inputs too.
+    bind:    values of inputs that become constants (a sample rate, say) and are inputs no more.
+    outputs: the outputs to keep, all by default; what only the others need is not looked at.
+
+    An input that no output needs is dropped and named in `meta["unused_inputs"]`. Raises BindingError where a dimension stays
+    open or a binding does not fit, UnsupportedError with all ops that are not supported, ShapeError, ModelFileError.
+    """
+    wanted = _wanted(model, outputs)
+    walk = _Walk(bind_inputs(model, shapes or {}, bind or {}))
+    scope: Scope = ChainMap({})
+    with np.errstate(all="ignore"):
+        walk.start(model, scope)
+        walk.graph(model, scope, wanted)
+    results = [walk.resolve(name, scope, "the list of outputs") for name in wanted]
+    walk.nodes = _live(walk.nodes, results)
+    walk.judge(wanted, results)
+    return _finish(model, walk, wanted, results)
+
+
+def _wanted(model: RawModel, outputs: Sequence[str] | None) -> tuple[str, ...]:
+    declared = tuple(dict.fromkeys(o.name for o in model.outputs))
+    unknown = [name for name in outputs or () if name not in declared]
+    if unknown or (outputs is not None and not outputs):
+        raise BindingError(f"{unknown or 'an empty list'} is not among the outputs; the model has {', '.join(declared)}")
+    return tuple(dict.fromkeys(outputs)) if outputs is not None else declared
+
+
+class _Walk:
+    """What is known so far. A value without a type is one that could not be typed: `failed` says so, `problems` may say why."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self.inputs = inputs
+        self.types: dict[str, TensorType] = dict(inputs.types)
+        self.constants: dict[str, Array] = {}
+        self.nodes: list[Node] = []
+        self.failed: set[str] = set(inputs.problems)
+        self.problems: dict[str, StreamRNNError] = dict(inputs.problems)  # by name of a node or an input
+        self.values = Names()
+        self.node_names = Names()
+        self.folded_bytes = 0
+
+    # -- names ------------------------------------------------------------------------------------------------------
+
+    def start(self, model: RawModel, scope: Scope) -> None:
+        """Enter the inputs and reserve all names of the main graph, so that they stay what the file calls them."""
+        for declared in model.inputs:
+            self.values.take(declared.name)
+            scope[declared.name] = declared.name
+        for name in model.constants:
+            self.values.take(name)
+        for node in model.nodes:
+            for name in node.outputs:
+                if name in scope:
+                    raise ModelFileError(f"input '{name}' is also computed by node '{node.name}'; export the model again")
+                self.values.take(name)
+        for name, array in self.inputs.bound.items():
+            self.enter_constant(name, array)
+
+    def define(self, name: str, scope: Scope) -> str:
+        """The new graph's name for a value that the file's innermost graph defines."""
+        new = name if len(scope.maps) == 1 else self.values.fresh(name)
+        scope[name] = new
+        return new
+
+    def resolve(self, name: str, scope: Mapping[str, str], where: str) -> str:
+        if not name:
+            return ""
+        if name not in scope:
+            raise ModelFileError(f"{where} reads '{name}', which nothing computes; the file is altered, export it again")
+        return scope[name]
+
+    def enter_constant(self, name: str, array: Array) -> None:
+        self.constants[name] = array
+        try:
+            self.types[name] = TensorType.of(array)
+        except ValueError:
+            self.failed.add(name)
+            self.problems[name] = UnsupportedError(
+                f"constant '{name}' is of {array.dtype.name}, which a step cannot hold; export the model in float32 and int64"
+            )
+
+    # -- the walk ---------------------------------------------------------------------------------------------------
+
+    def graph(self, graph: RawGraph, scope: Scope, wanted: Iterable[str]) -> None:
+        for name, array in graph.constants.items():
+            self.enter_constant(self.define(name, scope), array)
+        for node in ordered(graph, wanted):
+            self.node(node, scope)
+
+    def node(self, raw: RawNode, scope: Scope) -> None:
+        where = f"node '{raw.name}' ({raw.op})"
+        inputs = tuple(self.resolve(name, scope, where) for name in raw.inputs)
+        if raw.op == "Identity" and inputs and not raw.problem:
+            scope[raw.outputs[0]] = inputs[0]
+        elif raw.op == "If" and not raw.problem and inputs[0] in self.constants and inputs[0] not in self.failed:
+            self.branch(raw, inputs[0], scope)
+        else:
+            self.compute(raw, inputs, scope)
+
+    def branch(self, raw: RawNode, condition: str, scope: Scope) -> None:
+        """Walk the chosen branch in place of the If."""
+        value = self.constants[condition]
+        body = raw.subgraphs.get("then_branch" if value.any() else "else_branch")
+        if value.size != 1 or body is None or len(body.outputs) < len(raw.outputs):
+            raise ModelFileError(f"node '{raw.name}' (If): its condition or branches are malformed; export the model again")
+        inner = scope.new_child()
+        results = [(out, found.name) for out, found in zip(raw.outputs, body.outputs, strict=False) if out]
+        self.graph(body, inner, [name for _, name in results])
+        for out, name in results:
+            scope[out] = self.resolve(name, inner, f"a branch of node '{raw.name}' (If)")
+
+    def compute(self, raw: RawNode, inputs: tuple[str, ...], scope: Scope) -> None:
+        """Type the node, and compute it where its inputs are constants."""
+        around = tuple(self.resolve(name, scope, f"node '{raw.name}'") for name in reads(raw))[sum(map(bool, inputs)) :]
+        outputs = tuple(self.define(name, scope) if name else "" for name in raw.outputs)
+        node = Node(raw.op, self.node_names.fresh(raw.name), inputs, outputs, raw.attrs)
+        op = find_op(raw.op)
+        try:
+            if raw.problem:
+                raise UnsupportedError(f"node '{node.name}' ({node.op}): {raw.problem}")
+            if raw.op in ("Shape", "Size") and inputs[0] not in self.failed:
+                self.enter(node, (self.extent(node, self.types[inputs[0]]),))
+            elif op is None:
+                raise unsupported_op(node, self.open_inputs(inputs[:1]))
+            elif self.failed.isdisjoint(inputs):
+                self.apply(op, node)
+            else:
+                self.fail(node)
+        except (ShapeError, UnsupportedError) as error:
+            self.problems[node.name] = error
+            self.fail(replace(node, inputs=inputs + around))
+
+    def fail(self, node: Node) -> None:
+        self.nodes.append(node)
+        self.failed.update(name for name in node.outputs if name)
+
+    def extent(self, node: Node, type_: TensorType) -> Array:
+        """The value of Shape (with its `start` and `end`) or Size."""
+        if node.op == "Size":
+            return np.array(type_.size, np.int64)
+        site = Site(node, (type_,), (None,))
+        return np.array(type_.shape[site.attr_int("start", 0) : site.attr_int("end", type_.rank)], np.int64)
+
+    def apply(self, op: Op, node: Node) -> None:
+        constants = tuple(self.constants.get(name) if name else None for name in node.inputs)
+        site = Site(node, tuple(self.types[name] if name else None for name in node.inputs), constants)
+        types = op.infer(site)
+        if len(node.outputs) > len(types):
+            raise site.shape_error(f"has {len(node.outputs)} outputs, the op gives {len(types)}")
+        fixed = all(array is not None or not name for name, array in zip(node.inputs, constants, strict=True))
+        if fixed and op.deterministic and self.affordable(types):
+            site = replace(site, outputs=types[: len(node.outputs)])
+            self.enter(node, _evaluate(op, site, types))
+            return
+        self.nodes.append(node)
+        self.types.update((name, type_) for name, type_ in zip(node.outputs, types, strict=False) if name)
+
+    def affordable(self, types: Sequence[TensorType]) -> bool:
+        """Whether values of these types may be computed now, and if so, their bytes are counted."""
+        nbytes = sum(type_.nbytes for type_ in types)
+        if nbytes > MAX_FOLDED or self.folded_bytes + nbytes > MAX_FOLDED_TOTAL:
+            return False
+        self.folded_bytes += nbytes
+        return True
+
+    def enter(self, node: Node, values: Sequence[Array]) -> None:
+        for name, value in zip(node.outputs, values, strict=False):
+            if name:
+                self.enter_constant(name, value)
+
+    def open_inputs(self, names: Iterable[str]) -> list[str]:
+        """The model's inputs that `names` depend on."""
+        reached = {name for node in _live(self.nodes, names) for name in node.inputs} | set(names)
+        return [name for name in self.inputs.types if name in reached]
+
+    # -- the end ----------------------------------------------------------------------------------------------------
+
+    def judge(self, wanted: Sequence[str], results: Sequence[str]) -> None:
+        """Raise what went wrong on the way to the results: open inputs first, then all that is not supported."""
+        reached = {name for node in self.nodes for name in (node.name, *node.inputs)} | set(results)
+        live = [error for name, error in self.problems.items() if name in reached]
+        bindings = [str(error) for error in live if isinstance(error, BindingError)]
+        if bindings:
+            raise BindingError("\n".join(bindings))
+        lacking = [error for error in live if isinstance(error, UnsupportedError)]
+        if lacking:
+            usable = [name for name, found in zip(wanted, results, strict=True) if found not in self.failed]
+            raise unsupported_report(lacking, usable)
+        for error in live:
+            raise error
+
+
+def _evaluate(op: Op, site: Site, types: Sequence[TensorType]) -> list[Array]:
+    """The values of a node whose inputs are constants, in the inferred types."""
+    try:
+        values = op.reference(site, *site.constants)
+    except (ValueError, TypeError, IndexError, ArithmeticError) as error:
+        raise site.shape_error(f"cannot be computed on its constant inputs ({error})") from error
+    found = []
+    for value, type_ in zip(values, types, strict=False):
+        array = np.array(value, type_.dtype.numpy, order="C")
+        if array.shape != type_.shape:
+            raise site.shape_error(f"gives shape {array.shape} on its constant inputs, where {type_} was inferred")
+        array.flags.writeable = False
+        found.append(array)
+    return found
+
+
+def _live(nodes: Sequence[Node], results: Iterable[str]) -> list[Node]:
+    """The nodes that `results` depend on."""
+    needed = set(results)
+    found = []
+    for node in reversed(nodes):
+        if not needed.isdisjoint(name for name in node.outputs if name):
+            needed.update(node.inputs)
+            found.append(node)
+    return found[::-1]
+
+
+def _finish(model: RawModel, walk: _Walk, wanted: Sequence[str], results: Sequence[str]) -> Graph:
+    """Outputs under the file's names, and only what is used."""
+    renames: dict[str, str] = {}
+    copies: list[tuple[str, str]] = []  # (output, the value it is)
+    computed = {name for node in walk.nodes for name in node.outputs}
+    for name, found in zip(wanted, results, strict=True):
+        if found == name and (found in computed or found not in walk.constants):
+            continue
+        if found in computed and found not in wanted and found not in renames:
+            renames[found] = name
+        else:
+            copies.append((name, found))
+    # a constant that is itself an output gives its name to the copy
+    for name, found in copies:
+        if name == found:
+            renames[found] = walk.values.fresh(f"{name}.value")
+    nodes = [_renamed(node, renames) for node in walk.nodes]
+    for name, found in copies:
+        nodes.append(Node("Identity", walk.node_names.fresh(f"{name}.Identity"), (renames.get(found, found),), (name,)))
+    types = {renames.get(name, name): type_ for name, type_ in walk.types.items()}
+    types.update((name, walk.types[found]) for name, found in copies)
+    constants = {renames.get(name, name): array for name, array in walk.constants.items()}
+    used = {name for node in nodes for name in (*node.inputs, *node.outputs)} | set(wanted)
+    inputs = tuple(name for name in walk.inputs.types if name in used)
+    unused = [name for name in walk.inputs.declared if name not in inputs and name not in walk.inputs.bound]
+    graph = Graph(
+        name=model.name,
+        stage=Stage.SEQUENCE,
+        inputs=inputs,
+        outputs=tuple(wanted),
+        nodes=tuple(nodes),
+        types={name: type_ for name, type_ in types.items() if name in used},
+        constants={name: array for name, array in constants.items() if name in used},
+        meta={"unused_inputs": unused} if unused else {},
+    )
+    return verify(graph)
+
+
+def _renamed(node: Node, renames: Mapping[str, str]) -> Node:
+    return replace(
+        node,
+        inputs=tuple(renames.get(name, name) for name in node.inputs),
+        outputs=tuple(renames.get(name, name) for name in node.outputs),
+    )
