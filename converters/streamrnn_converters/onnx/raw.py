@@ -22,13 +22,15 @@ Dim = int | str | None
 class RawInput:
     """An input or output as the file declares it.
 
-    dtype: NumPy name ("float32"), or the kind of a value that is no tensor ("sequence").
-    dims:  None where not even the rank is declared.
+    dtype:  NumPy name ("float32"), or the kind of a value that is no tensor ("sequence").
+    dims:   one entry for each dimension.
+    ranked: False where the file does not even declare the number of dimensions; `dims` is empty then.
     """
 
     name: str
     dtype: str
-    dims: tuple[Dim, ...] | None
+    dims: tuple[Dim, ...]
+    ranked: bool = True
 
 
 @dataclass(frozen=True, slots=True)

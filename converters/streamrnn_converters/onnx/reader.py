@@ -253,10 +253,10 @@ def _plain(attribute: AttributeProto, where: str) -> dict[str, Attr]:
 def _declared(info: ValueInfoProto) -> RawInput:
     kind = info.type.WhichOneof("value")
     if kind != "tensor_type":
-        return RawInput(info.name, (kind or "unknown_type").removesuffix("_type"), None)
+        return RawInput(info.name, (kind or "unknown_type").removesuffix("_type"), (), ranked=False)
     tensor = info.type.tensor_type
-    dims = tuple(map(_dim, tensor.shape.dim)) if tensor.HasField("shape") else None
-    return RawInput(info.name, dtype_name(tensor.elem_type), dims)
+    ranked = tensor.HasField("shape")
+    return RawInput(info.name, dtype_name(tensor.elem_type), tuple(map(_dim, tensor.shape.dim)), ranked)
 
 
 def _dim(dim: TensorShapeProto.Dimension) -> Dim:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import onnx
-from onnx import NodeProto
+from onnx import AttributeProto, NodeProto
 
 from streamrnn_converters.onnx.opset import NEWEST
 
@@ -25,10 +25,11 @@ def node_problem(node: NodeProto, opset: int) -> str:
     ):
         if not least <= count <= most:
             return f"it has {count} {what}, the op takes {least} to {most}; export the model again"
-    given = {attribute.name: attribute.type for attribute in node.attribute}
+    given = {attribute.name: AttributeProto.AttributeType.Name(attribute.type) for attribute in node.attribute}
     for name, attribute in schema.attributes.items():
         if attribute.required and name not in given:
             return f"its attribute {name} is missing; export the model again"
-        if name in given and int(given[name]) != int(attribute.type):
-            return f"its attribute {name} should be of kind {attribute.type.name}; export the model again"
+        kind = str(attribute.type).rpartition(".")[2]
+        if name in given and given[name] != kind:
+            return f"its attribute {name} is of kind {given[name]}, the op takes {kind}; export the model again"
     return ""

@@ -10,7 +10,7 @@ What goes wrong at a node counts only if an output needs that node. So failures 
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +19,7 @@ import streamrnn.ops  # noqa: F401  fills the op table
 from streamrnn.errors import BindingError, ModelFileError, ShapeError, StreamRNNError, UnsupportedError
 from streamrnn.ir.graph import Array, Graph, Node, Stage
 from streamrnn.ir.op import Op, Site, find_op
-from streamrnn.ir.types import DType, TensorType
+from streamrnn.ir.types import TensorType
 from streamrnn.ir.verify import verify
 from streamrnn_converters.names import Names
 from streamrnn_converters.onnx.raw import RawGraph, RawModel, RawNode, ordered, reads
@@ -30,6 +30,9 @@ from streamrnn_converters.passes.unsupported import unsupported_op, unsupported_
 MAX_FOLDED = 256 << 20
 #: all folded values of a model together (bytes)
 MAX_FOLDED_TOTAL = 1 << 30
+
+#: ops whose value depends on the type of their input alone
+_OF_SHAPE = ("Shape", "Size")
 
 #: name in the file's graph -> name in the new graph; one map for each graph that the walk is inside of
 Scope = ChainMap[str, str]
@@ -163,11 +166,9 @@ class _Walk:
         try:
             if raw.problem:
                 raise UnsupportedError(f"node '{node.name}' ({node.op}): {raw.problem}")
-            if raw.op in ("Shape", "Size") and inputs[0] not in self.failed:
-                self.enter(node, (self.extent(node, self.types[inputs[0]]),))
-            elif op is None:
+            if op is None and not (raw.op == "If" and inputs[0] in self.failed):
                 raise unsupported_op(node, self.open_inputs(inputs[:1]))
-            elif self.failed.isdisjoint(inputs):
+            if op is not None and self.failed.isdisjoint(inputs):
                 self.apply(op, node)
             else:
                 self.fail(node)
@@ -179,13 +180,6 @@ class _Walk:
         self.nodes.append(node)
         self.failed.update(name for name in node.outputs if name)
 
-    def extent(self, node: Node, type_: TensorType) -> Array:
-        """The value of Shape (with its `start` and `end`) or Size."""
-        if node.op == "Size":
-            return np.array(type_.size, np.int64)
-        site = Site(node, (type_,), (None,))
-        return np.array(type_.shape[site.attr_int("start", 0) : site.attr_int("end", type_.rank)], np.int64)
-
     def apply(self, op: Op, node: Node) -> None:
         constants = tuple(self.constants.get(name) if name else None for name in node.inputs)
         site = Site(node, tuple(self.types[name] if name else None for name in node.inputs), constants)
@@ -193,7 +187,7 @@ class _Walk:
         if len(node.outputs) > len(types):
             raise site.shape_error(f"has {len(node.outputs)} outputs, the op gives {len(types)}")
         fixed = all(array is not None or not name for name, array in zip(node.inputs, constants, strict=True))
-        if fixed and op.deterministic and self.affordable(types):
+        if (fixed or op.name in _OF_SHAPE) and op.deterministic and self.affordable(types):
             site = replace(site, outputs=types[: len(node.outputs)])
             self.enter(node, _evaluate(op, site, types))
             return

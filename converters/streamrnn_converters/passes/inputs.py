@@ -38,7 +38,7 @@ def bind_inputs(model: RawModel, shapes: Mapping[str, Sequence[int]], bind: Mapp
     symbols: dict[str, int] = {}
     for name, shape in shapes.items():
         _check_shape(declared[name], shape)
-        for dim, size in zip(declared[name].dims or (), shape, strict=False):
+        for dim, size in zip(declared[name].dims, shape, strict=False):
             if isinstance(dim, str):
                 symbols.setdefault(dim, size)
     for name, info in declared.items():
@@ -53,7 +53,7 @@ def bind_inputs(model: RawModel, shapes: Mapping[str, Sequence[int]], bind: Mapp
 
 
 def _text(dims: Sequence[Dim] | None) -> str:
-    return "of unknown rank" if dims is None else f"[{', '.join('?' if d is None else str(d) for d in dims)}]"
+    return "without a shape" if dims is None else f"[{', '.join('?' if d is None else str(d) for d in dims)}]"
 
 
 def _check_shape(info: RawInput, shape: Sequence[int]) -> None:
@@ -61,7 +61,7 @@ def _check_shape(info: RawInput, shape: Sequence[int]) -> None:
     if not all(isinstance(n, int | np.integer) and 0 < n <= MAX_DIM for n in shape):
         raise BindingError(f"--shape {info.name}={','.join(map(str, shape))}: sizes are whole numbers from 1 on")
     dims = info.dims
-    if dims is None:
+    if not info.ranked:
         return
     if len(dims) != len(shape) or any(isinstance(d, int) and d != n for d, n in zip(dims, shape, strict=True)):
         given = ",".join(map(str, shape))
@@ -70,7 +70,7 @@ def _check_shape(info: RawInput, shape: Sequence[int]) -> None:
 
 def _type(info: RawInput, shape: Sequence[int] | None, symbols: Mapping[str, int]) -> TensorType:
     dims: Sequence[Dim] | None = shape
-    if dims is None and info.dims is not None:
+    if dims is None and info.ranked:
         dims = [symbols.get(d, d) if isinstance(d, str) else d for d in info.dims]
     try:
         dtype = DType(info.dtype)
@@ -96,12 +96,13 @@ def _bound(info: RawInput, value: Array, shape: Sequence[int] | None) -> Array:
     """`value` as an array of the input's element type and shape; one number fits wherever one element is declared."""
     given = np.asarray(value)
     try:
-        array = given.astype(np.dtype(info.dtype))
+        with np.errstate(invalid="ignore"):
+            array = given.astype(np.dtype(info.dtype))
     except (TypeError, ValueError):
         raise BindingError(f"--bind {info.name}: {given.dtype} does not fit input '{info.name}' of {info.dtype}") from None
     if given.dtype.kind not in "biuf" or (array.dtype.kind != "f" and not np.array_equal(array, given)):
         raise BindingError(f"--bind {info.name}={given}: the value does not fit an input of {info.dtype}")
-    dims = shape if shape is not None else info.dims
+    dims: Sequence[Dim] | None = shape or (info.dims if info.ranked else None)
     if dims is not None and array.size == 1 and all(d == 1 or not isinstance(d, int) for d in dims):
         array = array.reshape((1,) * len(dims))
     fits = dims is None or (

@@ -16,8 +16,8 @@ def unsupported_op(node: Node, depends: Sequence[str]) -> UnsupportedError:
         return UnsupportedError(f"{where}: its condition is computed at run time; fix what it depends on: {names}")
     if node.op in ("Loop", "Scan"):
         return UnsupportedError(
-            f"{where}: loops over a body graph are not supported; export the model so that the exporter writes LSTM, GRU or RNN "
-            f"nodes, or unrolls the loop"
+            f"{where}: loops over a body graph are not supported; export the model with LSTM, GRU or RNN nodes or "
+            f"with the loop unrolled"
         )
     if node.op.startswith(("com.microsoft.", "com.ms.")):
         return UnsupportedError(
@@ -31,10 +31,8 @@ def unsupported_op(node: Node, depends: Sequence[str]) -> UnsupportedError:
 
 def unsupported_report(errors: Sequence[UnsupportedError], usable: Sequence[str]) -> UnsupportedError:
     """One error for all. `usable`: the outputs that need none of the nodes in question."""
-    if len(errors) == 1:
-        text = str(errors[0])
-    else:
-        text = "\n  ".join([f"{len(errors)} nodes are not supported:", *map(str, errors)])
+    lines = [str(error) for error in errors]
+    text = lines[0] if len(lines) == 1 else "\n  ".join([f"{len(lines)} nodes are not supported:", *lines])
     if usable:
         text += f"\nWithout them: --outputs {','.join(usable)}"
     return UnsupportedError(text)
