@@ -1,0 +1,123 @@
+"""What ops share that only move elements: their parameters, strided reads that are views where they can be, boxes, fills."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from streamrnn.ir.graph import Array
+from streamrnn.ir.lowering import Lowering, Place
+from streamrnn.ir.op import Site, Tolerance
+from streamrnn.ir.types import DType
+from streamrnn.kernels import moves
+
+#: elements are moved, never computed
+EXACT = Tolerance(0.0, 0.0)
+#: outer dimensions that `moves.copy_blocks` has
+_BLOCK_DIMS = 3
+
+
+def const_ints(site: Site, index: int, what: str) -> tuple[int, ...]:
+    """The integers of constant input `index`. Raises UnsupportedError where it is computed at run time, ShapeError."""
+    value = site.need_const(index, what)
+    if value.dtype.kind != "i" or value.ndim > 1:
+        raise site.shape_error(f"{what} (input {index}) is {value.dtype}{list(value.shape)}, not a list of integers")
+    return tuple(int(n) for n in value.reshape(-1))
+
+
+def distinct_axes(site: Site, axes: Sequence[int], rank: int) -> tuple[int, ...]:
+    """`axes` counted from the front, in the order given. Raises ShapeError where one is out of range or comes twice."""
+    found = tuple(site.axis(axis, rank) for axis in axes)
+    if len(set(found)) != len(found):
+        raise site.shape_error(f"axes {tuple(axes)} name one axis twice")
+    return found
+
+
+def contiguous(shape: Sequence[int]) -> list[int]:
+    """C-contiguous strides in elements."""
+    return [math.prod(shape[d + 1 :]) for d in range(len(shape))]
+
+
+def merged(shape: Sequence[int], *strides: Sequence[int]) -> list[tuple[int, ...]]:
+    """Rows (size, stride in each of `strides`), outermost first: sizes of 1 dropped, neighbours merged where all strides
+    allow it."""
+    rows: list[tuple[int, ...]] = []
+    for size, *steps in zip(shape, *strides, strict=True):
+        if size == 1:
+            continue
+        if rows and all(outer == inner * size for outer, inner in zip(rows[-1][1:], steps, strict=True)):
+            rows[-1] = (rows[-1][0] * size, *steps)
+        else:
+            rows.append((size, *steps))
+    return rows
+
+
+def lower_strided(low: Lowering, output: int, shape: Sequence[int], strides: Sequence[int], offset: int = 0) -> None:
+    """Output `output` is input 0 read as `shape` with `strides` from element `offset` on: a view where that is one run."""
+    rows = merged(shape, strides)
+    if 0 in shape:
+        low.output(output)
+    elif rows in ([], [(math.prod(shape), 1)]):
+        low.view(output, 0, offset)
+    else:
+        low.loop([n for n, _ in rows], [(low.input(0).at(offset), [s for _, s in rows])], [], low.output(output))
+
+
+def fill(low: Lowering, value: Array, elements: int, target: Place) -> None:
+    """Emit `elements` times the single number `value`, whose element type is that of `target`."""
+    if elements:
+        low.loop((elements,), [(low.weight(value.reshape(1)), (0,))], [], target)
+
+
+def as_bytes(place: Place) -> Place:
+    """The same place counted in bytes, for the kernels of `moves`."""
+    return Place(place.buffer, DType.U8, place.offset * place.dtype.size)
+
+
+def copy_box(
+    low: Lowering, shape: Sequence[int], source: Place, source_strides: Sequence[int], target: Place, strides: Sequence[int]
+) -> None:
+    """Emit a copy of a box of `shape` between two places with strides of their own (in elements)."""
+    if 0 in shape:
+        return
+    size = target.dtype.size
+    rows = merged(shape, source_strides, strides)
+    run = size
+    if rows and rows[-1][1:] == (1, 1):
+        run *= rows.pop()[0]
+    if not rows:
+        low.copy(source, target, run // size)
+        return
+    rows = [(1, 0, 0)] * (_BLOCK_DIMS - len(rows)) + rows
+    outer, inner = rows[:-_BLOCK_DIMS], rows[-_BLOCK_DIMS:]
+    sizes, steps, to = zip(*inner, strict=True)
+    work = math.prod(sizes) * run // size
+    for index in itertools.product(*(range(n) for n, _, _ in outer)):
+        at = [sum(i * row[side] for i, row in zip(index, outer, strict=True)) for side in (1, 2)]
+        low.call(
+            moves.copy_blocks, *sizes, run, *(s * size for s in steps), *(s * size for s in to),
+            as_bytes(source.at(at[0])), as_bytes(target.at(at[1])), work=work,
+        )  # fmt: skip
+
+
+def lower_take(low: Lowering, shape: Sequence[int], axis: int, source: Place, indices: Place, count: int, to: Place) -> None:
+    """Emit a gather of `count` indices (int64) along `axis` of an array of `shape`."""
+    outer, run = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
+    if outer * count * run:
+        low.call(
+            moves.take, outer, shape[axis], count, run * to.dtype.size, indices, as_bytes(source), as_bytes(to),
+            work=outer * count * run,
+        )  # fmt: skip
+
+
+def lower_constant(low: Lowering, value: Array) -> None:
+    """Output 0 is `value`, for ops whose result does not depend on run-time data."""
+    low.copy(low.weight(value), low.output(0), value.size)
+
+
+def ints(values: Sequence[int]) -> Array:
+    """`values` as a constant of a step graph."""
+    return np.array(values, np.int64)
