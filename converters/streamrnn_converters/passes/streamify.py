@@ -93,7 +93,7 @@ class _Walk:
         elif rule.forward:
             self.nodes.append(Node("Identity", node.name, (inputs[0],), (outputs[0],)))
         for index, value in rule.consts.items():
-            inputs[index] = f"{node.name}.in{index}"
+            _put(inputs, index, f"{node.name}.in{index}")
             self.constants[inputs[index]] = value
         for spec in rule.states:
             reach = math.inf
