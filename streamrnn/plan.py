@@ -131,6 +131,6 @@ class StepPlan:
             return f"{call.node}: {call.kernel.__name__}({', '.join(named)})"
         if isinstance(call, Copy):
             return f"{call.node}: copy({call.size} B, {self._where(call.source)} -> {self._where(call.target)})"
-        body = " ; ".join(apply.function.__name__ for apply in call.body)
+        body = " ; ".join(apply.function.__name__ for apply in call.body) or "move"
         sources = ", ".join(self._where(place) for place, _ in call.inputs)
         return f"{call.node}: for {list(call.shape)} {{ {body} }} ({sources} -> {self._where(call.output)})"

@@ -266,6 +266,8 @@ class _NodeLowering(Lowering):
         body: Sequence[Apply],
         output: Place,
     ) -> None:
+        if 0 in shape:
+            return
         planner = self.planner
         planner.touch(output, *(place for place, _ in inputs))
         rows = tuple((place, tuple(strides)) for place, strides in inputs)

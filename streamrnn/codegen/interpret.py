@@ -79,7 +79,9 @@ class Interpreter:
         grids = np.indices(loop.shape).reshape(len(loop.shape), -1)
         registers: list[Array] = []
         for place, strides in loop.inputs:
-            registers.append(self.read(place)[(np.array(strides) @ grids).astype(np.int64)])
+            at = (np.array(strides) @ grids).astype(np.int64)
+            first = int(at.min())  # negative strides lead to elements in front of the place
+            registers.append(self.read(place.at(first))[at - first])
         for apply in loop.body:
             registers.append(_applied(apply, registers, total))
         self.read(loop.output, total)[:] = registers[-1]

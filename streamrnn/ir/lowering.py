@@ -108,4 +108,4 @@ class Lowering(ABC):
         output: Place,
     ) -> None:
         """Emit one loop over all elements of `shape`: load each input at its strides (in elements), apply `body` in order,
-        store the last result to `output`, which is C-contiguous."""
+        store the last result (with an empty body: the loaded element) to `output`, which is C-contiguous."""
