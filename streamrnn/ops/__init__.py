@@ -2,6 +2,7 @@
 
 from streamrnn.ops import (
     concat,
+    conv,
     expand,
     fill,
     gather,
@@ -21,6 +22,7 @@ from streamrnn.ops import (
 
 __all__ = [
     "concat",
+    "conv",
     "expand",
     "fill",
     "gather",

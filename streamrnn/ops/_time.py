@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from streamrnn.ir.graph import Array
+from streamrnn.ir.graph import Array, Attr
 from streamrnn.ir.op import Site, Streamed
 from streamrnn.ir.types import StreamType
 
@@ -64,3 +64,24 @@ def only(site: Site, streams: Sequence[StreamType | None]) -> StreamType:
     if streams[0] is None or any(s is not None for s in streams[1:]):
         raise site.not_streamable("one of its parameters changes over time")
     return streams[0]
+
+
+def windowed(
+    x: StreamType, taps: int, dilation: int, stride: int, pads: tuple[int, int], fill: float, attrs: Mapping[str, Attr]
+) -> Streamed:
+    """Time of an op that slides `taps` frames, `dilation` apart, by `stride` over its time axis.
+
+    pads:  frames of padding before and after the clip; what pads the start becomes history of value `fill`, what looks ahead
+           becomes delay.
+    attrs: attributes of the step graph's node: it has stride `taps` over time, dilation 1 and no padding, because a Window in
+           front hands it all taps of each output frame.
+    """
+    assert x.axis is not None
+    ahead = (taps - 1) * dilation - pads[0]
+    delay = max(-(-(x.delay + ahead + 1 - stride) // stride), -(-x.delay // stride))
+    history = pads[0] + delay * stride - x.delay
+    y = StreamType(x.axis, delay, x.stride * stride)
+    if taps == 1 and stride == 1 and history == 0:
+        return Streamed((y,), attrs)
+    window = {"axis": x.axis, "taps": taps, "dilation": dilation, "stride": stride, "history": history, "fill": fill}
+    return Streamed((y,), attrs, before=("Window", window))
