@@ -23,6 +23,7 @@ from streamrnn.ir.types import TensorType
 from streamrnn.ir.verify import verify
 from streamrnn_converters.names import Names
 from streamrnn_converters.onnx.raw import RawGraph, RawModel, RawNode, ordered, reads
+from streamrnn_converters.passes.edit import live_nodes, renamed
 from streamrnn_converters.passes.inputs import Inputs, bind_inputs
 from streamrnn_converters.passes.unsupported import unsupported_op, unsupported_report
 
@@ -60,7 +61,7 @@ def fold(
         walk.start(model, scope)
         walk.graph(model, scope, wanted)
     results = [walk.resolve(name, scope, "the list of outputs") for name in wanted]
-    walk.nodes = _live(walk.nodes, results)
+    walk.nodes = live_nodes(walk.nodes, results)
     walk.judge(wanted, results)
     return _finish(model, walk, wanted, results)
 
@@ -209,7 +210,7 @@ class _Walk:
 
     def open_inputs(self, names: Iterable[str]) -> list[str]:
         """The model's inputs that `names` depend on."""
-        reached = {name for node in _live(self.nodes, names) for name in node.inputs} | set(names)
+        reached = {name for node in live_nodes(self.nodes, names) for name in node.inputs} | set(names)
         return [name for name in self.inputs.types if name in reached]
 
     # -- the end ----------------------------------------------------------------------------------------------------
@@ -217,15 +218,16 @@ class _Walk:
     def judge(self, wanted: Sequence[str], results: Sequence[str]) -> None:
         """Raise what went wrong on the way to the results: open inputs first, then all that is not supported."""
         reached = {name for node in self.nodes for name in (node.name, *node.inputs)} | set(results)
-        live = [error for name, error in self.problems.items() if name in reached]
-        bindings = [str(error) for error in live if isinstance(error, BindingError)]
+        live = {name: error for name, error in self.problems.items() if name in reached}
+        bindings = [str(error) for error in live.values() if isinstance(error, BindingError)]
         if bindings:
             raise BindingError("\n".join(bindings))
-        lacking = [error for error in live if isinstance(error, UnsupportedError)]
+        lacking = {name: error for name, error in live.items() if isinstance(error, UnsupportedError)}
         if lacking:
+            at_nodes = [(node, lacking.pop(node.name)) for node in self.nodes if node.name in lacking]
             usable = [name for name, found in zip(wanted, results, strict=True) if found not in self.failed]
-            raise unsupported_report(lacking, usable)
-        for error in live:
+            raise UnsupportedError(unsupported_report(at_nodes, map(str, lacking.values()), usable))
+        for error in live.values():
             raise error
 
 
@@ -245,17 +247,6 @@ def _evaluate(op: Op, site: Site, types: Sequence[TensorType]) -> list[Array]:
     return found
 
 
-def _live(nodes: Sequence[Node], results: Iterable[str]) -> list[Node]:
-    """The nodes that `results` depend on."""
-    needed = set(results)
-    found = []
-    for node in reversed(nodes):
-        if not needed.isdisjoint(name for name in node.outputs if name):
-            needed.update(node.inputs)
-            found.append(node)
-    return found[::-1]
-
-
 def _finish(model: RawModel, walk: _Walk, wanted: Sequence[str], results: Sequence[str]) -> Graph:
     """Outputs under the file's names, and only what is used."""
     renames: dict[str, str] = {}
@@ -272,7 +263,7 @@ def _finish(model: RawModel, walk: _Walk, wanted: Sequence[str], results: Sequen
     for name, found in copies:
         if name == found:
             renames[found] = walk.values.fresh(f"{name}.value")
-    nodes = [_renamed(node, renames) for node in walk.nodes]
+    nodes = [renamed(node, renames) for node in walk.nodes]
     for name, found in copies:
         nodes.append(Node("Identity", walk.node_names.fresh(f"{name}.Identity"), (renames.get(found, found),), (name,)))
     types = {renames.get(name, name): type_ for name, type_ in walk.types.items()}
@@ -292,11 +283,3 @@ def _finish(model: RawModel, walk: _Walk, wanted: Sequence[str], results: Sequen
         meta={"unused_inputs": unused} if unused else {},
     )
     return verify(graph)
-
-
-def _renamed(node: Node, renames: Mapping[str, str]) -> Node:
-    return replace(
-        node,
-        inputs=tuple(renames.get(name, name) for name in node.inputs),
-        outputs=tuple(renames.get(name, name) for name in node.outputs),
-    )

@@ -1,38 +1,51 @@
-"""What to say about ops that are not supported: all of them at once, each with the remedy that fits it."""
+"""What to say about nodes that are not supported: all of them at once, each with the remedy that fits it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from streamrnn.errors import UnsupportedError
 from streamrnn.ir.graph import Node
 
+#: node names listed for one reason
+_NAMES = 3
+
 
 def unsupported_op(node: Node, depends: Sequence[str]) -> UnsupportedError:
     """The error for a node whose op is not in the table. `depends`: the inputs that its first input is computed from."""
-    where = f"node '{node.name}' ({node.op})"
-    if node.op == "If":
-        names = ", ".join(f"--bind {name}=VALUE" for name in depends) or "export one branch alone"
-        return UnsupportedError(f"{where}: its condition is computed at run time; fix what it depends on: {names}")
-    if node.op in ("Loop", "Scan"):
-        return UnsupportedError(
-            f"{where}: loops over a body graph are not supported; export the model with LSTM, GRU or RNN nodes or "
-            f"with the loop unrolled"
-        )
-    if node.op.startswith(("com.microsoft.", "com.ms.")):
-        return UnsupportedError(
-            f"{where}: an op of onnxruntime, not of ONNX; use the file from before onnxruntime's optimiser or quantiser ran"
-        )
-    if "." in node.op:
-        domain = node.op.rpartition(".")[0]
-        return UnsupportedError(f"{where}: an op of the domain '{domain}', not of ONNX; export the model in plain ONNX ops")
-    return UnsupportedError(f"{where}: this op is not supported; `streamrnn doctor --ops` lists those that are")
+    return UnsupportedError(f"node '{node.name}' ({node.op}): {_reason(node.op, depends)}")
 
 
-def unsupported_report(errors: Sequence[UnsupportedError], usable: Sequence[str]) -> UnsupportedError:
-    """One error for all. `usable`: the outputs that need none of the nodes in question."""
-    lines = [str(error) for error in errors]
-    text = lines[0] if len(lines) == 1 else "\n  ".join([f"{len(lines)} nodes are not supported:", *lines])
-    if usable:
-        text += f"\nWithout them: --outputs {','.join(usable)}"
-    return UnsupportedError(text)
+def _reason(op: str, depends: Sequence[str]) -> str:
+    if op == "If":
+        remedy = ", ".join(f"--bind {name}=VALUE" for name in depends) or "export one branch alone"
+        return f"its condition is computed at run time; fix what it depends on: {remedy}"
+    if op in ("Loop", "Scan"):
+        return (
+            "loops over a body graph are not supported; export the model with LSTM, GRU or RNN nodes, or with the loop unrolled"
+        )
+    domain = op.rpartition(".")[0]
+    if domain.startswith(("com.microsoft", "com.ms")):
+        return "an op of onnxruntime, not of ONNX; use the file from before onnxruntime's optimiser or quantiser ran"
+    if domain:
+        return f"an op of the domain '{domain}', not of ONNX; export the model in plain ONNX ops"
+    return "this op is not supported; `streamrnn doctor --ops` lists those that are"
+
+
+def unsupported_report(problems: Iterable[tuple[Node, UnsupportedError]], others: Iterable[str], usable: Sequence[str]) -> str:
+    """One message for all. `problems` belong to nodes, `others` (inputs, constants) do not; nodes with the same op and reason
+    share a line. `usable`: the outputs that need none of them."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for node, error in problems:
+        reason = str(error).removeprefix(f"node '{node.name}' ({node.op}): ")
+        groups.setdefault((node.op, reason), []).append(node.name)
+    lines = [*others, *(_line(op, reason, names) for (op, reason), names in groups.items())]
+    text = lines[0] if len(lines) == 1 else "\n  ".join(["the model is not supported for several reasons:", *lines])
+    return text + (f"\nOutputs that work without: --outputs {','.join(usable)}" if usable else "")
+
+
+def _line(op: str, reason: str, names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return f"node '{names[0]}' ({op}): {reason}"
+    listed = ", ".join(f"'{name}'" for name in names[:_NAMES])
+    return f"{len(names)} nodes {listed}{', ...' if len(names) > _NAMES else ''} ({op}): {reason}"
