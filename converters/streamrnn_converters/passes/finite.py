@@ -26,6 +26,6 @@ def check_finite(graph: Graph) -> Graph:
                 where = [int(i) for i in np.argwhere(bad)[0]]
                 raise ModelFileError(
                     f"tensor '{name}' of node '{node.name}' ({node.op}) has {int(bad.sum())} of {array.size} elements that are "
-                    f"NaN or Inf, the first at {where}; its training diverged or the file is altered: export an earlier checkpoint"
+                    f"NaN or Inf, the first at {where}; its training diverged or the file is altered; export an earlier one"
                 )
     return graph

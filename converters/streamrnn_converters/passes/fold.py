@@ -75,7 +75,8 @@ def _wanted(model: RawModel, outputs: Sequence[str] | None) -> tuple[str, ...]:
 
 
 class _Walk:
-    """What is known so far. A value without a type is one that could not be typed: `failed` says so, `problems` may say why."""
+    """What is known so far. A value without a type is in `failed`; why is known of an input or constant (`bad_values`) or of
+    the node where it began (`bad_nodes`)."""
 
     def __init__(self, inputs: Inputs) -> None:
         self.inputs = inputs
@@ -83,7 +84,8 @@ class _Walk:
         self.constants: dict[str, Array] = {}
         self.nodes: list[Node] = []
         self.failed: set[str] = set(inputs.problems)
-        self.problems: dict[str, StreamRNNError] = dict(inputs.problems)  # by name of a node or an input
+        self.bad_values: dict[str, StreamRNNError] = dict(inputs.problems)
+        self.bad_nodes: dict[str, StreamRNNError] = {}
         self.values = Names()
         self.node_names = Names()
         self.folded_bytes = 0
@@ -124,7 +126,7 @@ class _Walk:
             self.types[name] = TensorType.of(array)
         except ValueError:
             self.failed.add(name)
-            self.problems[name] = UnsupportedError(
+            self.bad_values[name] = UnsupportedError(
                 f"constant '{name}' is of {array.dtype.name}, which a step cannot hold; export the model in float32 and int64"
             )
 
@@ -174,7 +176,7 @@ class _Walk:
             else:
                 self.fail(node)
         except (ShapeError, UnsupportedError) as error:
-            self.problems[node.name] = error
+            self.bad_nodes[node.name] = error
             self.fail(replace(node, inputs=inputs + around))
 
     def fail(self, node: Node) -> None:
@@ -217,17 +219,17 @@ class _Walk:
 
     def judge(self, wanted: Sequence[str], results: Sequence[str]) -> None:
         """Raise what went wrong on the way to the results: open inputs first, then all that is not supported."""
-        reached = {name for node in self.nodes for name in (node.name, *node.inputs)} | set(results)
-        live = {name: error for name, error in self.problems.items() if name in reached}
-        bindings = [str(error) for error in live.values() if isinstance(error, BindingError)]
+        reached = {name for node in self.nodes for name in node.inputs} | set(results)
+        values = [error for name, error in self.bad_values.items() if name in reached]
+        nodes = [(node, self.bad_nodes[node.name]) for node in self.nodes if node.name in self.bad_nodes]
+        bindings = [str(error) for error in values if isinstance(error, BindingError)]
         if bindings:
             raise BindingError("\n".join(bindings))
-        lacking = {name: error for name, error in live.items() if isinstance(error, UnsupportedError)}
-        if lacking:
-            at_nodes = [(node, lacking.pop(node.name)) for node in self.nodes if node.name in lacking]
+        lacking = [(node, error) for node, error in nodes if isinstance(error, UnsupportedError)]
+        if lacking or values:
             usable = [name for name, found in zip(wanted, results, strict=True) if found not in self.failed]
-            raise UnsupportedError(unsupported_report(at_nodes, map(str, lacking.values()), usable))
-        for error in live.values():
+            raise UnsupportedError(unsupported_report(lacking, map(str, values), usable))
+        for _, error in nodes:
             raise error
 
 
