@@ -1,6 +1,7 @@
 """Gate activations of the ONNX recurrent operators: f(x, alpha, beta) on vectors, and the same in NumPy.
 
-Source: the equations on the operator pages of LSTM-22, GRU-22 and RNN-22 in the ONNX specification.
+Source: the equations on the operator pages of LSTM-22, GRU-22 and RNN-22 in the ONNX specification. The pages leave the
+defaults of alpha and beta to other operators, some of which are gone; the defaults here are those of onnxruntime.
 """
 
 from __future__ import annotations
@@ -88,10 +89,10 @@ TABLE: Mapping[str, Row] = {
         Row("Relu", relu, lambda x, a, b: np.maximum(x, 0)),
         Row("Tanh", gate_tanh, lambda x, a, b: np.tanh(x)),
         Row("Sigmoid", gate_sigmoid, lambda x, a, b: 1 / (1 + np.exp(-x))),
-        Row("Affine", affine, lambda x, a, b: a * x + b, 1.0, 0.0),
+        Row("Affine", affine, lambda x, a, b: a * x + b, 0.0, 0.0),
         Row("LeakyRelu", leaky_relu, lambda x, a, b: np.where(x < 0, a * x, x), 0.01),
-        Row("ThresholdedRelu", thresholded_relu, lambda x, a, b: np.where(x < a, 0, x), 1.0),
-        Row("ScaledTanh", scaled_tanh, lambda x, a, b: a * np.tanh(b * x), 1.0, 1.0),
+        Row("ThresholdedRelu", thresholded_relu, lambda x, a, b: np.where(x < a, 0, x), 0.0),
+        Row("ScaledTanh", scaled_tanh, lambda x, a, b: a * np.tanh(b * x), 0.0, 0.0),
         Row("HardSigmoid", hard_sigmoid, lambda x, a, b: np.clip(a * x + b, 0, 1), 0.2, 0.5),
         Row("Elu", elu, lambda x, a, b: np.where(x < 0, a * (np.exp(np.minimum(x, 0)) - 1), x), 1.0),
         Row("Softsign", softsign, lambda x, a, b: x / (1 + np.abs(x))),

@@ -3,7 +3,8 @@
 Common to all cells:
 
     frames   frames in this step; the first `skip` are filler: they give y = 0 and leave the state alone
-    lens     [batch]  frames of each batch entry (i32), read where use_lens is 1; later frames give y = 0
+    lens     [batch]  frames of each batch entry (i32), read where use_lens is 1; later frames give y = 0, and an entry
+             without frames gets a zero state
     reverse  1: the last frame first
     x        [frames][batch][n_in]
     y        [frames] rows of y_row elements; this direction's h goes to [y_at + b * H + j]
@@ -57,6 +58,13 @@ def store_lanes(p: f32p, i: int, n: int, v: Vec) -> None:
 
 
 @device
+def zero(p: f32p, i: i64, n: i64) -> None:
+    """p[i : i + n] = 0."""
+    for j in range(n):
+        p[i + j] = ZERO
+
+
+@device
 def valid_frames(frames: i64, use_lens: i64, lens: i32p, b: i64) -> i64:
     """How many frames batch entry b has; `lens` comes from outside and may be anything."""
     if use_lens != 0:
@@ -94,8 +102,10 @@ def lstm(
             frame = frame_at(t, length, reverse)
             row = frame * y_row + y_at + b * n_hidden
             if frame < skip or frame >= length:
-                for j in range(n_hidden):
-                    y[row + j] = ZERO
+                zero(y, row, n_hidden)
+                if length <= 0:
+                    zero(h, b * n_hidden, n_hidden)
+                    zero(c, b * n_hidden, n_hidden)
                 continue
             xo = (frame * batch + b) * n_in
             ho = b * n_hidden
@@ -156,8 +166,9 @@ def gru(
             frame = frame_at(t, length, reverse)
             row = frame * y_row + y_at + b * n_hidden
             if frame < skip or frame >= length:
-                for j in range(n_hidden):
-                    y[row + j] = ZERO
+                zero(y, row, n_hidden)
+                if length <= 0:
+                    zero(h, b * n_hidden, n_hidden)
                 continue
             xo = (frame * batch + b) * n_in
             ho = b * n_hidden
@@ -217,8 +228,9 @@ def gru_reset_first(
             frame = frame_at(t, length, reverse)
             row = frame * y_row + y_at + b * n_hidden
             if frame < skip or frame >= length:
-                for j in range(n_hidden):
-                    y[row + j] = ZERO
+                zero(y, row, n_hidden)
+                if length <= 0:
+                    zero(h, b * n_hidden, n_hidden)
                 continue
             xo = (frame * batch + b) * n_in
             ho = b * n_hidden
@@ -279,8 +291,9 @@ def rnn(
             frame = frame_at(t, length, reverse)
             row = frame * y_row + y_at + b * n_hidden
             if frame < skip or frame >= length:
-                for j in range(n_hidden):
-                    y[row + j] = ZERO
+                zero(y, row, n_hidden)
+                if length <= 0:
+                    zero(h, b * n_hidden, n_hidden)
                 continue
             xo = (frame * batch + b) * n_in
             ho = b * n_hidden

@@ -15,6 +15,7 @@ from streamrnn.ir.types import DType, StreamType, TensorType
 from streamrnn.kernels import activations
 from streamrnn.kernels._jit import Binding, Device
 from streamrnn.kernels.simd import LANES, tiles
+from streamrnn.ops._time import one_frame
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,13 @@ def hidden_size(site: Site, gates: int) -> int:
     return H
 
 
-def recurrent_types(site: Site, gates: int, states: Sequence[int]) -> tuple[TensorType, ...]:
-    """Types of Y and the final states; `states` are the inputs of the initial states."""
+def recurrent_types(site: Site, gates: int, states: Sequence[int], defaults: Sequence[str]) -> tuple[TensorType, ...]:
+    """Types of Y and the final states. `states` are the inputs of the initial states, `defaults` the default activations.
+
+    Raises ShapeError, UnsupportedError.
+    """
+    gate_activations(site, defaults)
+    clip_of(site)
     if site.attr_int("layout", 0) != 0:
         raise UnsupportedError(f"node '{site.node.name}': layout 1 is brought to layout 0 by the reader")
     H, x, count = hidden_size(site, gates), site.type(0), len(directions(site))
@@ -126,41 +132,44 @@ def recurrent_stream(site: Site, streams: Sequence[StreamType | None], names: Se
     if x.axis == 1:
         y = StreamType(2, x.delay, x.stride)
         final = StreamType(1, x.delay, x.stride)
-        consts = {i: value[:, :1] for i in states if (value := _same_along_batch(site, i)) is not None}
+        along = [(4, 0), *((i, 1) for i in states)]
+        consts = {i: cut for i, axis in along if site.has(i) and (cut := one_frame(site, i, axis)) is not None}
         return Streamed((y, *(final for _ in states)), consts=consts)
     if x.axis != 0:
         raise site.not_streamable("time runs along the features of X")
+    consts = {}
+    if site.has(4):
+        if not _whole(site):
+            raise site.not_streamable("sequence_lens gives the end of a clip, and a stream has none")
+        consts[4] = np.full(site.type(4).shape, np.iinfo(np.int32).max, np.int32)
     y = StreamType(0, x.delay, x.stride)
     latest = StreamType(None, x.delay, x.stride)
     direction = site.attr_str("direction", "forward")
     if direction == "reverse" and site.attr_int("chunked", 0):
-        return Streamed((y, *(latest for _ in states)))
+        # nothing is carried, but Y_h may not contain filler
+        attrs = {"warmup": x.delay} if x.delay else {}
+        return Streamed((y, *(latest for _ in states)), attrs=attrs, consts=consts)
     if direction != "forward":
         raise site.not_streamable(
             f"direction is '{direction}' along time, so the first frame needs the last one; "
             f"--lookahead FRAMES runs the backward pass within chunks of that many frames"
         )
-    if site.has(4) and not _whole(site):
-        raise site.not_streamable("sequence_lens gives the end of a clip, and a stream has none")
+    added = _carried(site, names, states)
+    return Streamed((y, *(latest for _ in states)), states=added, consts=consts)
+
+
+def _carried(site: Site, names: Sequence[str], states: Sequence[int]) -> tuple[StateSpec, ...]:
+    """The states that a stream adds: those for which the file has no state of its own."""
     added = []
     for k, (name, index) in enumerate(zip(names, states, strict=True)):
         initial = site.const(index)
         if site.has(index) and initial is None:
-            continue  # the file's own state goes in here
+            continue
         if initial is None:
             H, B = site.type(2).shape[2], site.type(0).shape[1]
             initial = np.zeros((1, B, H), np.float32)
         added.append(StateSpec(name, index, 1 + k, initial, "cell" if name == "c" else "hidden"))
-    return Streamed((y, *(latest for _ in states)), states=tuple(added))
-
-
-def _same_along_batch(site: Site, index: int) -> Array | None:
-    value = site.const(index)
-    if value is None:
-        return None
-    if (value != value[:, :1]).any():
-        raise site.not_streamable("time runs along the batch axis, and the initial state differs along it")
-    return value
+    return tuple(added)
 
 
 def initial_state(site: Site, low: Lowering, index: int, output: int) -> Place:
@@ -187,6 +196,15 @@ def sequence_lens(site: Site, low: Lowering) -> tuple[int, Place]:
     return 0, low.weight(np.zeros(1, np.int32))
 
 
+def first_state(given: Array | None, shape: tuple[int, ...], like: Array, lens: Array | None) -> Array:
+    """A copy of the initial state [D, B, H], zero where none is given. A batch entry without frames ends in a zero state,
+    as in onnxruntime."""
+    state = np.zeros(shape, like.dtype) if given is None else given.copy()
+    if lens is not None:
+        state[:, lens <= 0] = 0
+    return state
+
+
 def visits(site: Site, frames: int, batch: int, lens: Array | None) -> Iterator[tuple[int, int, int]]:
     """(direction, batch entry, frame) in the order of the recurrence; `lens` is clamped to 0 .. frames."""
     for d in directions(site):
@@ -211,7 +229,12 @@ def pack_lanes(rows: Array) -> Array:
 
 def clip_of(site: Site) -> float:
     """The clip threshold, 0 where there is none."""
-    return site.attr_float("clip", 0.0)
+    if "clip" not in site.node.attrs:
+        return 0.0
+    clip = site.attr_float("clip", 0.0)
+    if not clip > 0:
+        raise site.shape_error(f"clip {clip} is not positive")
+    return clip
 
 
 def padded(inputs: Sequence[Array | None], count: int) -> list[Array | None]:

@@ -7,6 +7,7 @@
 Inputs  X [S, B, I], W [D, 3H, I], R [D, 3H, H], B [D, 6H], sequence_lens [B], initial_h [D, B, H]; gates in the order
         z, r, n; the first half of B is b (with W), the second c (with R).
 Outputs Y [S, D, B, H], Y_h [D, B, H].
+        sequence_lens below S leave zeros in Y behind the last valid frame; 0 gives a zero Y_h, as in onnxruntime.
 Source  onnx.ai/onnx/operators/onnx__GRU.html; Cho et al. 2014.
 """
 
@@ -36,7 +37,7 @@ class GRU(Op):
     tolerance = Tolerance(2e-6, 2e-5)
 
     def infer(self, site: Site) -> tuple[TensorType, ...]:
-        return rec.recurrent_types(site, 3, (_H,))
+        return rec.recurrent_types(site, 3, (_H,), _DEFAULTS)
 
     def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
         x, W, R, B, lens, h0 = rec.padded(inputs, 6)
@@ -46,7 +47,7 @@ class GRU(Op):
         S, batch, _ = x.shape
         D, H = R.shape[0], R.shape[2]
         Y = np.zeros((S, D, batch, H), x.dtype)
-        h = np.zeros((D, batch, H), x.dtype) if h0 is None else h0.copy()
+        h = rec.first_state(h0, (D, batch, H), x, lens)
         chosen = rec.gate_activations(site, _DEFAULTS)
         limit = rec.clip_of(site) or np.inf
         for d, b, t in rec.visits(site, S, batch, lens):

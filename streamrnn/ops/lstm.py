@@ -6,6 +6,7 @@
 Inputs  X [S, B, I], W [D, 4H, I], R [D, 4H, H], B [D, 8H], sequence_lens [B], initial_h and initial_c [D, B, H],
         P [D, 3H]; gates in the order i, o, f, c; peepholes in the order i, o, f.
 Outputs Y [S, D, B, H], Y_h [D, B, H], Y_c [D, B, H].
+        sequence_lens below S leave zeros in Y behind the last valid frame; 0 gives zero Y_h and Y_c, as in onnxruntime.
 Source  onnx.ai/onnx/operators/onnx__LSTM.html; Hochreiter and Schmidhuber 1997, Gers and Schmidhuber 2000 (peepholes).
 """
 
@@ -34,7 +35,7 @@ class LSTM(Op):
     tolerance = Tolerance(2e-6, 2e-5)
 
     def infer(self, site: Site) -> tuple[TensorType, ...]:
-        types = rec.recurrent_types(site, 4, (_H, _C))
+        types = rec.recurrent_types(site, 4, (_H, _C), _DEFAULTS)
         if site.has(7) and site.type(7).shape != (types[0].shape[1], 3 * types[0].shape[3]):
             raise site.shape_error(f"P {site.type(7).shape} should be {(types[0].shape[1], 3 * types[0].shape[3])}")
         return types
@@ -47,8 +48,8 @@ class LSTM(Op):
         S, batch, _ = x.shape
         D, H = R.shape[0], R.shape[2]
         Y = np.zeros((S, D, batch, H), x.dtype)
-        h = np.zeros((D, batch, H), x.dtype) if h0 is None else h0.copy()
-        c = np.zeros((D, batch, H), x.dtype) if c0 is None else c0.copy()
+        h = rec.first_state(h0, (D, batch, H), x, lens)
+        c = rec.first_state(c0, (D, batch, H), x, lens)
         chosen = rec.gate_activations(site, _DEFAULTS)
         limit = rec.clip_of(site) or np.inf
         for d, b, t in rec.visits(site, S, batch, lens):
