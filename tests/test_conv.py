@@ -6,7 +6,14 @@ from contract import Case, Contract, floats
 
 
 def conv(
-    x: tuple[int, ...], m: int, kernel: tuple[int, ...], *, group: int = 1, bias: bool = True, time: int | None = None, **attrs: object
+    x: tuple[int, ...],
+    m: int,
+    kernel: tuple[int, ...],
+    *,
+    group: int = 1,
+    bias: bool = True,
+    time: int | None = None,
+    **attrs: object,
 ) -> Case:
     n = x[1] // group
     size = n * int(__import__("math").prod(kernel))

@@ -53,51 +53,34 @@ def _batch_like(i: RawInput, axis: int) -> bool:
     return axis == 0 and len(i.dims) > 1 and not _TIME.search(text)
 
 
-def resolve_shapes(
+def default_shapes(
     model: RawModel,
     bound: Sequence[str],
     shape: Mapping[str, Sequence[int]],
     time_axes: Mapping[str, int],
     frames: int,
 ) -> dict[str, tuple[int, ...]]:
-    """Concrete dimensions of every input that is not bound: the file's, the user's, `frames` on open time axes, 1 for a
-    batch. Raises BindingError where the user has to decide, or where a given shape does not fit the file."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    known = [i.name for i in model.inputs]
-    for name in (*shape, *time_axes, *bound):
-        if name not in known:
-            raise BindingError(f"there is no input '{name}'; the inputs are {known}")
+    """Dimensions of the inputs: the user's, the file's, `frames` on open time axes, 1 for an open batch.
+
+    An input that stays open is left out; `fold` says so if an output needs it. Raises BindingError where a name or a time
+    axis does not fit the file.
+    """
+    shapes = {name: tuple(dims) for name, dims in shape.items()}
+    declared = {i.name: i for i in model.inputs}
+    for name, axis in time_axes.items():
+        if name not in declared or name in bound:
+            raise BindingError(f"--time-axis {name}: no live input has that name; the inputs are {list(declared)}")
+        rank = len(shape.get(name, declared[name].dims))
+        if not -rank <= axis < rank:
+            raise BindingError(f"--time-axis {name}={axis}: input '{name}' has {rank} dimensions")
     for i in model.inputs:
-        if i.name in bound:
+        if i.name in bound or i.name in shapes or not i.ranked:
             continue
-        given = shape.get(i.name)
-        if given is not None:
-            _check_given(i, tuple(given))
-        dims = list(given if given is not None else i.dims)
-        axis = time_axes.get(i.name)
-        if axis is not None and not -len(dims) <= axis < len(dims):
-            raise BindingError(f"--time-axis {i.name}={axis}: the input has {len(dims)} dimensions")
-        if axis is not None and is_open(i.dims[axis]):
-            dims[axis] = frames
-        for d, dim in enumerate(dims):
-            if is_open(dim) and _batch_like(i, d):
-                dims[d] = 1
-        if any(is_open(dim) for dim in dims):
-            raise BindingError(_open_message(i, dims))
-        shapes[i.name] = tuple(int(str(dim)) for dim in dims)
+        dims: list[int | str | None] = list(i.dims)
+        if i.name in time_axes and is_open(dims[time_axes[i.name]]):
+            dims[time_axes[i.name]] = frames
+        dims = [1 if is_open(dim) and _batch_like(i, d) else dim for d, dim in enumerate(dims)]
+        sizes = tuple(dim for dim in dims if isinstance(dim, int))
+        if len(sizes) == len(dims):
+            shapes[i.name] = sizes
     return shapes
-
-
-def _check_given(i: RawInput, given: tuple[int, ...]) -> None:
-    fits = len(given) == len(i.dims) and all(is_open(d) or d == g for d, g in zip(i.dims, given, strict=True))
-    if not fits or any(g < 1 for g in given):
-        raise BindingError(f"--shape {i.name}={','.join(map(str, given))} does not fit the file's {list(i.dims)}")
-
-
-def _open_message(i: RawInput, dims: Sequence[int | str | None]) -> str:
-    d = next(k for k, dim in enumerate(dims) if is_open(dim))
-    example = ",".join(str(dim) if isinstance(dim, int) else "N" for dim in dims)
-    return (
-        f"input '{i.name}' has the open dimension '{dims[d] or '?'}' (axis {d} of {list(i.dims)}) and nothing fixes it; "
-        f"give its size with --shape {i.name}={example}, or say that it is time with --time-axis {i.name}={d}"
-    )

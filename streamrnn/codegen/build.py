@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 import itertools
 import os
+import struct
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,9 +45,16 @@ def build(plan: StepPlan, notify: Callable[[str], None] = lambda text: None) -> 
         return _load(code, key, from_cache=True)
     compile_missing(kernels, notify)
     notify("linking and optimising")
-    code = link(text, kernels, _machine(cpu, features))
+    code = link(text, kernels, machine(cpu, features))
     write_aside(cache_folder() / f"{key}.o", hashlib.sha256(code).digest() + code)
     return _load(code, key, from_cache=False)
+
+
+def object_code(plan: StepPlan) -> bytes:
+    """The object file of `plan` for this CPU, made anew."""
+    kernels = driver_kernels(plan)
+    compile_missing(kernels)
+    return link(driver_text(plan), kernels, machine(*host()))
 
 
 def link(text: str, kernels: list[Kernel], machine: Any) -> bytes:
@@ -88,9 +96,31 @@ def _llvm() -> Any:
     return llvm
 
 
-def _machine(cpu: str, features: str) -> Any:
+def machine(cpu: str, features: str) -> Any:
+    """An LLVM target machine for a CPU of this architecture, at the highest optimisation."""
     target = _llvm().Target.from_default_triple()
     return target.create_target_machine(cpu=cpu, features=features, opt=3, reloc="pic", codemodel="default")
+
+
+def undefined_symbols(code: bytes) -> set[str]:
+    """Names that a 64-bit little-endian ELF object expects from elsewhere. Raises ValueError for other formats.
+
+    The object is looked at and not the IR, because LLVM turns intrinsics into library calls at emission.
+    """
+    if code[:6] != b"\x7fELF\x02\x01":
+        raise ValueError("not a 64-bit little-endian ELF object")
+    sections, size, count = (struct.unpack_from(f, code, at)[0] for f, at in (("<Q", 0x28), ("<H", 0x3A), ("<H", 0x3C)))
+    headers = [struct.unpack_from("<IIQQQQIIQQ", code, sections + i * size) for i in range(count)]
+    found = set()
+    for _, kind, _, _, offset, length, link_, _, _, entry in headers:
+        if kind != 2:  # SHT_SYMTAB
+            continue
+        names = headers[link_][4]
+        for at in range(offset + entry, offset + length, entry):
+            name, _, _, section = struct.unpack_from("<IBBH", code, at)
+            if section == 0:  # SHN_UNDEF
+                found.add(code[names + name : code.index(b"\0", names + name)].decode())
+    return found
 
 
 def _key(text: str, kernels: list[Kernel], cpu: str, features: str) -> str:
@@ -112,7 +142,7 @@ def _cached(key: str) -> bytes | None:
 @cache
 def _jit() -> Any:
     cpu, features = host()
-    return _llvm().create_lljit_compiler(_machine(cpu, features), use_jit_link=False)
+    return _llvm().create_lljit_compiler(machine(cpu, features), use_jit_link=False)
 
 
 _loaded: weakref.WeakValueDictionary[str, Step] = weakref.WeakValueDictionary()

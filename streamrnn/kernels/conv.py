@@ -119,8 +119,12 @@ def conv_channels(
                         s0, s1, s2, s3 = four_positions(operand, w, o, x, at, x_col, offsets, 4 * q, n, s0, s1, s2, s3)
                         t0, t1, t2, t3 = four_positions(operand, w, o, x, at, x_col, offsets, q, 2 * q, zero, zero, zero, zero)
                         s0, s1, s2, s3 = s0 + t0, s1 + t1, s2 + t2, s3 + t3
-                        t0, t1, t2, t3 = four_positions(operand, w, o, x, at, x_col, offsets, 2 * q, 3 * q, zero, zero, zero, zero)
-                        u0, u1, u2, u3 = four_positions(operand, w, o, x, at, x_col, offsets, 3 * q, 4 * q, zero, zero, zero, zero)
+                        t0, t1, t2, t3 = four_positions(
+                            operand, w, o, x, at, x_col, offsets, 2 * q, 3 * q, zero, zero, zero, zero
+                        )
+                        u0, u1, u2, u3 = four_positions(
+                            operand, w, o, x, at, x_col, offsets, 3 * q, 4 * q, zero, zero, zero, zero
+                        )
                         store_channels(y, to, y_channel, left, s0 + (t0 + u0), lanes)
                         store_channels(y, to + 1, y_channel, left, s1 + (t1 + u1), lanes)
                         store_channels(y, to + 2, y_channel, left, s2 + (t2 + u2), lanes)

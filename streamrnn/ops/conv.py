@@ -189,7 +189,6 @@ class _Filters:
         products = self.W.reshape(self.groups, self.per_group, -1)
         return np.concatenate([self.bias.reshape(self.groups, -1, 1), products], axis=2).swapaxes(1, 2)
 
-
     def offsets(self, lay: _Layout, channel: int) -> Array:
         """Distance of each product's input from that of the first, with `channel` elements between input channels."""
         c, i, j = np.indices(self.W.shape[2:])

@@ -1,1 +1,42 @@
-"""The passes of an import, in order: fold, declutter, streamify, align, fuse."""
+"""The passes of an import. Each takes a Graph and gives a new one, verified."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from streamrnn.ir.graph import Array, Graph
+from streamrnn_converters.onnx.raw import RawModel
+from streamrnn_converters.passes import align, declutter, finite, fold, fuse, streamify
+
+#: fold reads the file; the others rewrite graphs, in this order (window mode has no time to remove)
+PIPELINE: Mapping[str, Callable[..., Graph]] = {
+    "fold": fold.fold,
+    "finite": finite.check_finite,
+    "declutter": declutter.declutter,
+    "streamify": streamify.streamify,
+    "align": align.align,
+    "fuse": fuse.fuse,
+}
+
+
+class Pipeline:
+    """Runs passes by name and shows each result to `dump`."""
+
+    def __init__(self, dump: Callable[[str, Graph], None] | None = None) -> None:
+        self.dump = dump or (lambda name, graph: None)
+
+    def run(self, name: str, *args: object) -> Graph:
+        graph = PIPELINE[name](*args)
+        self.dump(name, graph)
+        return graph
+
+    def fold(
+        self, model: RawModel, shapes: Mapping[str, tuple[int, ...]], bind: Mapping[str, Array], outputs: Sequence[str] | None
+    ) -> Graph:
+        """The typed sequence graph of a file; its weights are looked at as well."""
+        return self.run("finite", self.run("fold", model, shapes, bind, outputs))
+
+    def streamify(self, graph: Graph, axes: Mapping[str, int], chunk: int) -> Graph:
+        """streamify, align, declutter what the rules left behind, fuse."""
+        graph = self.run("align", self.run("streamify", graph, axes, chunk))
+        return self.run("fuse", self.run("declutter", graph))

@@ -1,0 +1,183 @@
+"""From a file to a validated-to-be step graph: reading, folding, the state map, the mode, the passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from streamrnn.errors import BindingError, NotStreamableError
+from streamrnn.ir.file import fingerprint
+from streamrnn.ir.graph import Graph, Stage
+from streamrnn.ir.verify import verify
+from streamrnn_converters.onnx.raw import RawModel
+from streamrnn_converters.onnx.reader import read_model
+from streamrnn_converters.onnx.state_map import Pair, attach_states, find_pairs
+from streamrnn_converters.passes import Pipeline
+from streamrnn_converters.shapes import default_shapes, is_open, time_candidates
+
+Mode = Literal["auto", "frame", "window"]
+
+#: clip lengths at which a file with an open time axis is folded; the step graph must not depend on which
+CLIP_LENGTHS = (1009, 1013)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user decides about an import. See `convert`."""
+
+    mode: Mode = "auto"
+    bind: Mapping[str, object] = field(default_factory=dict)
+    shape: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    pair: Mapping[str, str] = field(default_factory=dict)
+    time_axis: Mapping[str, int] = field(default_factory=dict)
+    lookahead: int = 0
+    outputs: Sequence[str] | None = None
+
+
+def convert(
+    path: str | Path,
+    *,
+    mode: Mode = "auto",
+    bind: Mapping[str, object] | None = None,
+    shape: Mapping[str, Sequence[int]] | None = None,
+    pair: Mapping[str, str] | None = None,
+    time_axis: Mapping[str, int] | None = None,
+    lookahead: int = 0,
+    outputs: Sequence[str] | None = None,
+    dump: Callable[[str, Graph], None] | None = None,
+) -> Graph:
+    """The step graph of a model file.
+
+    mode:      "frame": one step is one frame of the time axis. "window": one step is one call of the file. "auto": frame
+               where every op allows it, else window; the reason is kept in meta["mode_reason"].
+    bind:      {input: value}: an input that becomes a constant.
+    shape:     {input: dimensions}: fixes open dimensions.
+    pair:      {state input: output} or {state input: "output[0:1]"}; "" says that an input is no state.
+    time_axis: {input: axis} of time in frame mode; found where the file leaves one possibility.
+    lookahead: frames per chunk for a bidirectional model in frame mode: the backward pass restarts at each chunk's end.
+    outputs:   import these outputs of the file alone (state outputs included); what only the others need is left out.
+    dump:      called with the name of each stage and its graph.
+
+    Raises ModelFileError, UnsupportedError, BindingError, StatePairError, ShapeError, and NotStreamableError where frame
+    mode was asked for and a node needs the whole clip.
+    """
+    options = Options(mode, bind or {}, shape or {}, pair or {}, time_axis or {}, lookahead, outputs)
+    return _Import(read_model(path), options, Pipeline(dump)).run()
+
+
+class _Import:
+    def __init__(self, model: RawModel, options: Options, pipeline: Pipeline) -> None:
+        self.model = model
+        self.options = options
+        self.pipeline = pipeline
+        self.bind = {name: np.asarray(value) for name, value in options.bind.items()}
+
+    def run(self) -> Graph:
+        if self.options.mode == "window":
+            return self.window("asked for")
+        if self.options.mode == "auto" and not self._has_open_time() and self._is_step_model():
+            return self.window("the file carries its state itself: one step is one call")
+        try:
+            return self.frame()
+        except (NotStreamableError, BindingError) as error:
+            if self.options.mode == "frame":
+                raise
+            reason = str(error)
+        try:
+            return self.window(reason)
+        except BindingError as error:
+            raise BindingError(f"{error}\n(frame mode is not possible: {reason})") from None
+
+    def _has_open_time(self) -> bool:
+        axes = time_candidates(self.model, list(self.bind), self.options.shape)
+        dims = {i.name: i.dims for i in self.model.inputs}
+        return bool(self.options.time_axis) or any(is_open(dims[n][a]) for c in axes for n, a in c.items())
+
+    def _is_step_model(self) -> bool:
+        _, pairs = self._sequence({}, 1)
+        return bool(pairs)
+
+    def _sequence(self, axes: Mapping[str, int], frames: int) -> tuple[Graph, list[Pair]]:
+        """The typed sequence graph with its explicit states, at one clip length."""
+        shapes = default_shapes(self.model, list(self.bind), self.options.shape, axes, frames)
+        graph = self.pipeline.fold(self.model, shapes, self.bind, self.options.outputs)
+        pairs = find_pairs(graph, self.options.pair, self._data(graph, axes))
+        graph = self.pipeline.run("declutter", attach_states(graph, pairs))
+        meta = {
+            "shapes": {name: list(graph.types[name].shape) for name in (*graph.inputs, *(s.read for s in graph.states))},
+            "bind": {name: value.tolist() for name, value in self.bind.items()},
+            "pairs": [[p.source, p.target_text, p.evidence] for p in pairs],
+            "producer": self.model.producer,
+            "opset": self.model.opset,
+            "lookahead": self.options.lookahead,
+            **_numbers(self.model.metadata),
+        }
+        return graph.replace(meta={**graph.meta, **meta}), pairs
+
+    def _data(self, graph: Graph, axes: Mapping[str, int]) -> list[str]:
+        """Inputs with a time axis, and outputs as long as the clip."""
+        lengths = {graph.types[name].shape[axis] for name, axis in axes.items()}
+        long = [n for n in graph.outputs if axes and lengths & set(graph.types[n].shape)]
+        return [*axes, *long]
+
+    def window(self, reason: str) -> Graph:
+        """One step is one call of the file."""
+        if self.options.time_axis:
+            raise BindingError(f"--time-axis belongs to frame mode, which is not possible: {reason}")
+        graph, _ = self._sequence({}, 1)
+        graph = graph.replace(
+            stage=Stage.STEP,
+            meta={**graph.meta, "mode": "window", "mode_reason": reason, "frames": 1, "receptive_field": None},
+        )
+        return self.pipeline.run("fuse", verify(graph))
+
+    def frame(self) -> Graph:
+        """One step is one frame (or `lookahead` frames) of the time axis."""
+        if self.options.time_axis:
+            return self._framed(dict(self.options.time_axis))
+        reasons: list[str] = []
+        good: list[tuple[dict[str, int], Graph]] = []
+        for axes in time_candidates(self.model, list(self.bind), self.options.shape):
+            try:
+                graph = self._framed(axes)
+            except (NotStreamableError, BindingError) as error:
+                reasons.append(str(error))
+                continue
+            if graph.states:  # time is the axis along which a model remembers
+                good.append((axes, graph))
+        if len(good) == 1:
+            return good[0][1]
+        if good:
+            choices = " or ".join(f"--time-axis {n}={a}" for axes, _ in good for n, a in axes.items())
+            raise NotStreamableError(f"time may run along several axes; say which: {choices}")
+        raise NotStreamableError(reasons[0] if reasons else "no axis of the inputs is one along which the model remembers")
+
+    def _framed(self, axes: dict[str, int]) -> Graph:
+        dims = {i.name: dict(enumerate(i.dims)) for i in self.model.inputs}
+        open_time = any(is_open(dims.get(n, {}).get(a % max(1, len(dims.get(n, {}))), 0)) for n, a in axes.items())
+        lengths = CLIP_LENGTHS if open_time else (1,)
+        first, *others = (self._step(axes, frames) for frames in lengths)
+        for other in others:
+            if fingerprint(other) != fingerprint(first):
+                raise NotStreamableError(
+                    f"model '{first.name}': what a step computes depends on the length of the clip; use window mode "
+                    f"(--mode window)"
+                )
+        return first
+
+    def _step(self, axes: dict[str, int], frames: int) -> Graph:
+        graph, _ = self._sequence(axes, frames)
+        axes = {name: axis % graph.types[name].rank for name, axis in axes.items()}
+        chunk = max(1, self.options.lookahead)
+        graph = self.pipeline.streamify(graph, axes, chunk)
+        meta = {"mode": "frame", "mode_reason": "every op can run one frame at a time", "time_axes": axes}
+        return graph.replace(meta={**graph.meta, **meta})
+
+
+def _numbers(metadata: Mapping[str, str]) -> dict[str, object]:
+    """The file's own metadata; whole numbers (sample_rate) as numbers."""
+    return {f"{k}": int(v) if v.isascii() and v.isdigit() and len(v) < 16 else v for k, v in metadata.items()}
