@@ -13,12 +13,14 @@ from numba.core import cgutils
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-from streamrnn.kernels.simd import LANES
+from streamrnn.kernels.simd import LANES, TWO_OVER_PI
 
 _F32 = ir.FloatType()
 _I32 = ir.IntType(32)
 _VF = ir.VectorType(_F32, LANES)
 _VI = ir.VectorType(_I32, LANES)
+_I64 = ir.IntType(64)
+_VL = ir.VectorType(_I64, LANES)
 
 
 class VecType(types.Type):
@@ -215,6 +217,64 @@ def _mantissa(builder: Any, vector: bool, args: list[Any]) -> Any:
     return builder.bitcast(builder.or_(bits, _int(vector, 0x3F800000)), _VF if vector else _F32)
 
 
+def _head(builder: Any, vector: bool, args: list[Any]) -> Any:
+    bits = builder.and_(builder.bitcast(args[0], _int_type(vector)), _int(vector, 0xFFFFF000))
+    return builder.bitcast(bits, _VF if vector else _F32)
+
+
+def _quarter_turns(builder: Any, vector: bool, x: Any) -> tuple[Any, Any]:
+    """|x| * 2 / pi modulo 4 as (nearest whole number, what is left in units of 2 ** -62), both of 64 bits.
+
+    Method of Payne and Hanek: of all the bits of 2 / pi, only the 96 that the exponent of x selects have a part in it.
+    """
+    narrow, wide = (_VI, _VL) if vector else (_I32, _I64)
+
+    def long(value: int) -> Any:
+        return ir.Constant(wide, [value] * LANES if vector else value)
+
+    bits = builder.bitcast(x, narrow)
+    exponent = builder.and_(builder.lshr(bits, _int(vector, 23)), _int(vector, 255))
+    shift = builder.sub(exponent, _int(vector, 126))
+    first = builder.lshr(shift, _int(vector, 5))
+    words = [0, *(TWO_OVER_PI >> 2 >> 32 * (6 - k) & 0xFFFFFFFF for k in range(7))]
+
+    def word(k: int) -> Any:
+        value = _int(vector, words[k])
+        for j in range(1, 5):
+            value = builder.select(builder.icmp_unsigned("==", first, _int(vector, j)), _int(vector, words[k + j]), value)
+        return value
+
+    suffix = f"v{LANES}i32" if vector else "i32"
+    funnel = cgutils.get_or_insert_function(builder.module, ir.FunctionType(narrow, [narrow] * 3), f"llvm.fshl.{suffix}")
+    chosen = [word(k) for k in range(4)]
+    high, middle, low = (builder.call(funnel, [chosen[k], chosen[k + 1], shift]) for k in range(3))
+    mantissa = builder.or_(builder.shl(bits, _int(vector, 8)), _int(vector, 0x80000000))
+    m = builder.zext(mantissa, wide)
+    turns = builder.lshr(builder.mul(m, builder.zext(low, wide)), long(32))
+    turns = builder.add(turns, builder.mul(m, builder.zext(middle, wide)))
+    turns = builder.add(turns, builder.shl(builder.zext(builder.mul(mantissa, high), wide), long(32)))
+    nearest = builder.lshr(builder.add(turns, long(1 << 61)), long(62))
+    return nearest, builder.sub(turns, builder.shl(nearest, long(62)))
+
+
+def _quadrant(builder: Any, vector: bool, args: list[Any]) -> Any:
+    nearest, _ = _quarter_turns(builder, vector, args[0])
+    return builder.sitofp(builder.trunc(nearest, _int_type(vector)), _VF if vector else _F32)
+
+
+def _quadrant_rest(builder: Any, vector: bool, args: list[Any]) -> Any:
+    narrow, wide, real = (_VI, _VL, _VF) if vector else (_I32, _I64, _F32)
+    _, rest = _quarter_turns(builder, vector, args[0])
+    zero = ir.Constant(wide, None)
+    negative = builder.icmp_signed("<", rest, zero)
+    size = builder.select(negative, builder.sub(zero, rest), rest)
+    thirty_two = ir.Constant(wide, [32] * LANES if vector else 32)
+    high = builder.sitofp(builder.trunc(builder.lshr(size, thirty_two), narrow), real)
+    low = builder.uitofp(builder.trunc(size, narrow), real)
+    value = builder.fadd(builder.fmul(high, _real(vector, 2.0**-30)), builder.fmul(low, _real(vector, 2.0**-62)))
+    return builder.select(negative, builder.fneg(value), value)
+
+
 def _pick(predicate: str) -> Callable[[Any, bool, list[Any]], Any]:
     return lambda b, vector, a: b.select(b.fcmp_ordered(predicate, a[0], a[1]), a[1], a[0])
 
@@ -225,9 +285,14 @@ copysign = _generic(lambda b, vector, a: _llvm(b, "copysign", vector, a), 2)
 below = _generic(_pick(">"), 2)
 above = _generic(_pick("<"), 2)
 pick_less = _generic(lambda b, vector, a: b.select(b.fcmp_ordered("<", a[0], a[1]), a[2], a[3]), 4)
+pick_equal = _generic(lambda b, vector, a: b.select(b.fcmp_ordered("==", a[0], a[1]), a[2], a[3]), 4)
+sqrt = _generic(lambda b, vector, a: _llvm(b, "sqrt", vector, a), 1)
 pow2 = _generic(_pow2, 1)
 exponent = _generic(_exponent, 1)
 mantissa = _generic(_mantissa, 1)
+head = _generic(_head, 1)
+quadrant = _generic(_quadrant, 1)
+quadrant_rest = _generic(_quadrant_rest, 1)
 
 
 @intrinsic

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.kernels._jit import Device, device
-from streamrnn.kernels.math import ONE, ZERO, exp, log1p_exp, sigmoid, tanh
+from streamrnn.kernels.math import ONE, ZERO, expm1, sigmoid, softplus, tanh
 from streamrnn.kernels.simd import Real, above, below, pick_less
 
 
@@ -59,7 +59,7 @@ def hard_sigmoid(x: Real, alpha: Real, beta: Real) -> Real:
 
 @device
 def elu(x: Real, alpha: Real, beta: Real) -> Real:
-    return pick_less(x, ZERO, (exp(x) - ONE) * alpha, x)
+    return pick_less(x, ZERO, expm1(x) * alpha, x)
 
 
 @device
@@ -68,8 +68,8 @@ def softsign(x: Real, alpha: Real, beta: Real) -> Real:
 
 
 @device
-def softplus(x: Real, alpha: Real, beta: Real) -> Real:
-    return log1p_exp(x)
+def gate_softplus(x: Real, alpha: Real, beta: Real) -> Real:
+    return softplus(x)
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,6 @@ TABLE: Mapping[str, Row] = {
         Row("HardSigmoid", hard_sigmoid, lambda x, a, b: np.clip(a * x + b, 0, 1), 0.2, 0.5),
         Row("Elu", elu, lambda x, a, b: np.where(x < 0, a * (np.exp(np.minimum(x, 0)) - 1), x), 1.0),
         Row("Softsign", softsign, lambda x, a, b: x / (1 + np.abs(x))),
-        Row("Softplus", softplus, lambda x, a, b: np.logaddexp(0, x)),
+        Row("Softplus", gate_softplus, lambda x, a, b: np.logaddexp(0, x)),
     )
 }

@@ -2,8 +2,8 @@
 
 Kernels read as plain Python over lanes: `a = fma(vload(w, i), splat(x[k]), a)`. LLVM lowers `<16 x float>` to one AVX-512
 register, two AVX or four SSE/NEON registers, so one packing of the weights and one text serve every CPU. In plain Python a
-vector is a NumPy array of 16. `fma`, `above`, `below`, `pick_less` and `pow2` also take single float32 numbers, so that one
-text of `math` serves lanes and scalars; + - * / and unary minus work on vectors and numbers alike.
+vector is a NumPy array of 16. Primitives on a `Real` also take single float32 numbers, so that one text of `math` serves
+lanes and scalars; + - * / and unary minus work on vectors and numbers alike.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import numpy as np
 from streamrnn.kernels._jit import Primitive, f32p
 
 LANES = 16
+
+#: the first 224 bits of 2 / pi behind the binary point
+TWO_OVER_PI = 0xA2F9836E_4E441529_FC2757D1_F534DDC0_DB629599_3C439041_FE5163AB
 
 #: a NumPy array of 16 in plain Python, `<16 x float>` when compiled
 Vec: TypeAlias = Any
@@ -91,6 +94,18 @@ def pick_less(a: Real, b: Real, yes: Real, no: Real) -> Real:
 
 
 @Primitive
+def pick_equal(a: Real, b: Real, yes: Real, no: Real) -> Real:
+    """`yes` where a == b, else `no` (also where a or b is NaN)."""
+    return np.where(np.equal(a, b), yes, no).astype(np.float32)[()]
+
+
+@Primitive
+def sqrt(x: Real) -> Real:
+    """Square root, correctly rounded; NaN below zero."""
+    return np.sqrt(np.float32(x))
+
+
+@Primitive
 def nearest(x: Real) -> Real:
     """x rounded to the nearest whole number, ties to even; |x| is at most 2**22."""
     return np.rint(x).astype(np.float32)[()]
@@ -112,6 +127,37 @@ def exponent(x: Real) -> Real:
 def mantissa(x: Real) -> Real:
     """The mantissa m in [1, 2) of x = m * 2 ** e; x is a positive normal number."""
     return np.asarray(np.frexp(x)[0] * 2, np.float32)[()]
+
+
+@Primitive
+def head(x: Real) -> Real:
+    """x with the low 12 bits of its mantissa cleared: a product of two heads, or of what they leave, is exact."""
+    return (np.asarray(x, np.float32).view(np.uint32) & np.uint32(0xFFFFF000)).view(np.float32)[()]
+
+
+@Primitive
+def quadrant(x: Real) -> Real:
+    """The whole number nearest to |x| / (pi / 2), modulo 4; x is finite and |x| at least 0.5."""
+    return np.vectorize(lambda v: _quarter_turns(v)[0], otypes=[np.float32])(x)[()]
+
+
+@Primitive
+def quadrant_rest(x: Real) -> Real:
+    """|x| / (pi / 2) minus the whole number nearest to it, within 1 ulp for every finite |x| from 0.5 on."""
+    return np.vectorize(lambda v: _quarter_turns(v)[1], otypes=[np.float32])(x)[()]
+
+
+def _quarter_turns(x: float) -> tuple[int, float]:
+    """What `quadrant` and `quadrant_rest` give, by exact integers (Payne and Hanek 1983)."""
+    if not np.isfinite(x):
+        return 0, 0.0
+    mantissa, exponent = np.frexp(np.float64(abs(x)))
+    turns = int(mantissa * 2**24) * TWO_OVER_PI
+    shift = int(exponent) - 24 - 224 + 62
+    bits = (turns << shift if shift > 0 else turns >> -shift) & (1 << 64) - 1
+    nearest = bits + (1 << 61) >> 62
+    rest = bits - (nearest << 62)
+    return nearest & 3, float(np.float32(rest * 2.0**-62))
 
 
 @Primitive
