@@ -37,6 +37,5 @@ class Pipeline:
         return self.run("finite", self.run("fold", model, shapes, bind, outputs))
 
     def streamify(self, graph: Graph, axes: Mapping[str, int], chunk: int) -> Graph:
-        """streamify, align, declutter what the rules left behind, fuse."""
-        graph = self.run("align", self.run("streamify", graph, axes, chunk))
-        return self.run("fuse", self.run("declutter", graph))
+        """streamify, align, fuse."""
+        return self.run("fuse", self.run("align", self.run("streamify", graph, axes, chunk)))
