@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, ValueInfoProto, inliner
 
 from streamrnn.errors import ModelFileError, UnsupportedError
@@ -102,12 +102,24 @@ def _parse(path: Path, data: bytes) -> ModelProto:
         raise ModelFileError(f"{path}: this is not an ONNX file; check what it is, and export the model to ONNX") from None
     if not proto.HasField("graph") or not (proto.graph.node or proto.graph.output):
         raise ModelFileError(f"{path}: it holds no graph, so it is not an ONNX file or is cut short; get it again")
+    _check_text(path, proto)
     if proto.ir_version > onnx.IR_VERSION:
         raise UnsupportedError(
             f"{path}: written in ONNX format {proto.ir_version}, the installed onnx {onnx.__version__} reads up to "
             f"{onnx.IR_VERSION}; run `pip install -U onnx` or export for an older opset"
         )
     return proto
+
+
+def _check_text(path: Path, message: Message) -> None:
+    """protobuf hands out names that are no UTF-8 as bytes; nothing behind this line should have to expect them."""
+    for field, value in message.ListFields():
+        values = [value] if isinstance(value, str | bytes | Message) else value
+        if field.type == field.TYPE_MESSAGE:
+            for part in values:
+                _check_text(path, part)
+        elif field.type == field.TYPE_STRING and any(isinstance(text, bytes) for text in values):
+            raise ModelFileError(f"{path}: a name in it is not text in UTF-8; the file is altered, get it again")
 
 
 def _opset(path: Path, proto: ModelProto) -> int:

@@ -10,6 +10,8 @@ from streamrnn.ir.graph import Node
 #: node names listed for one reason
 _NAMES = 3
 
+_UNKNOWN = "this op is not supported"
+
 
 def unsupported_op(node: Node, depends: Sequence[str]) -> UnsupportedError:
     """The error for a node whose op is not in the table. `depends`: the inputs that its first input is computed from."""
@@ -29,7 +31,7 @@ def _reason(op: str, depends: Sequence[str]) -> str:
         return "an op of onnxruntime, not of ONNX; use the file from before onnxruntime's optimiser or quantiser ran"
     if domain:
         return f"an op of the domain '{domain}', not of ONNX; export the model in plain ONNX ops"
-    return "this op is not supported; `streamrnn doctor --ops` lists those that are"
+    return _UNKNOWN
 
 
 def unsupported_report(problems: Iterable[tuple[Node, UnsupportedError]], others: Iterable[str], usable: Sequence[str]) -> str:
@@ -41,7 +43,11 @@ def unsupported_report(problems: Iterable[tuple[Node, UnsupportedError]], others
         groups.setdefault((node.op, reason), []).append(node.name)
     lines = [*others, *(_line(op, reason, names) for (op, reason), names in groups.items())]
     text = lines[0] if len(lines) == 1 else "\n  ".join(["the model is not supported for several reasons:", *lines])
-    return text + (f"\nOutputs that work without: --outputs {','.join(usable)}" if usable else "")
+    if any(reason == _UNKNOWN for _, reason in groups):
+        text += "\n`streamrnn doctor --ops` lists the ops that are supported"
+    if usable:
+        text += f"\noutputs that work without: --outputs {','.join(usable)}"
+    return text
 
 
 def _line(op: str, reason: str, names: Sequence[str]) -> str:
