@@ -9,11 +9,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx_files import BOOL, F32, I64, branch, make, noise, save
-
-from streamrnn.errors import ModelFileError, StreamRNNError, UnsupportedError
 from streamrnn_converters.onnx.raw import RawModel
 from streamrnn_converters.onnx.reader import read_model
 from streamrnn_converters.passes.fold import fold
+
+from streamrnn.errors import ModelFileError, StreamRNNError, UnsupportedError
 
 X = ("x", F32, [1, 3])
 Y = ("y", F32, [1, 3])
