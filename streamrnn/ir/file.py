@@ -42,7 +42,7 @@ def save_graph(graph: Graph, path: str | Path) -> None:
     arrays = [graph.constants[n] for n in graph.constants] + [s.init for s in graph.states]
     text = _json(_header(graph))
     metadata = {"streamrnn": text, "format": str(FORMAT), "sha256": _digest(text, arrays)}
-    tensors = {f"t{i}": np.ascontiguousarray(array) for i, array in enumerate(arrays)}
+    tensors = {f"t{i}": np.asarray(array, order="C") for i, array in enumerate(arrays)}
     write_aside(Path(path), save(tensors, metadata))
 
 
