@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from contract import Case, floats
+from contract import Case, Contract, floats
 from moving import Moves, calls, compiled, numbers
 
 from streamrnn.errors import ShapeError
@@ -36,6 +36,13 @@ class TestConcat(Moves):
         concat(0, (1, 12, 3), (1, 12, 3), time=1),
         concat(1, (12, 3), (12, 3), time=1, refused="in front of or behind"),
         concat(1, (12, 3), (12, 2), time=0, live=1, refused="differs from frame to frame"),
+    ]
+
+
+class TestConcatWithAConstant(Contract):
+    """A constant beside a stream keeps one frame, so these cases have steps of one frame."""
+
+    cases = [  # noqa: RUF012
         Case(
             "Concat", (floats(1, 12, 3), np.ones((12, 2), np.float32)), {"axis": 1}, time={0: 0}, label="Concat a fixed frame"
         ),

@@ -21,7 +21,7 @@ def reshape(x: tuple[int, ...], target: tuple[int, ...], time: int | None = None
 
 
 def squeezing(op: str, x: tuple[int, ...], axes: tuple[int, ...] | None, time: int | None = None, refused: str = "") -> Case:
-    inputs = (floats(1, *x),) if axes is None else (floats(1, *x), indices(*axes))
+    inputs = (floats(1, *x),) if axes is None else (np.asarray(floats(1, *x)), indices(*axes))
     return Case(op, inputs, time={} if time is None else {0: time}, refused=refused, label=f"{op} {x} axes {axes} time {time}")
 
 

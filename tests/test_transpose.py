@@ -16,7 +16,11 @@ from streamrnn.ir.types import DType
 def transpose(x: tuple[int, ...], perm: tuple[int, ...] | None, time: int | None = None) -> Case:
     attrs = {} if perm is None else {"perm": perm}
     return Case(
-        "Transpose", (floats(1, *x),), attrs, time={} if time is None else {0: time}, label=f"Transpose {x} {perm} time {time}"
+        "Transpose",
+        (np.asarray(floats(1, *x)),),
+        attrs,
+        time={} if time is None else {0: time},
+        label=f"Transpose {x} {perm} time {time}",
     )
 
 
