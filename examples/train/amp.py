@@ -185,7 +185,7 @@ def main() -> None:
     clips, validation = make_clips(rng, 32 if run.quick else 256), make_clips(rng, 8 if run.quick else 32)
     model = Amp()
     started = time.perf_counter()
-    curve = train(model, clips, validation, 1 if run.quick else 27, rng)
+    curve = train(model, clips, validation, 1 if run.quick else 30, rng)
     print(f"trained in {time.perf_counter() - started:.0f} s")
 
     path = run.out / "amp.onnx"
@@ -196,11 +196,16 @@ def main() -> None:
     update_scores(run.out, "amp", scores)
 
     def draw_example(axes: Axes) -> None:
-        begin, end = int(1.900 * SAMPLE_RATE), int(1.925 * SAMPLE_RATE)
+        begin, end = int(1.900 * SAMPLE_RATE), int(1.915 * SAMPLE_RATE)
         milliseconds = np.arange(begin, end) / SAMPLE_RATE * 1000
         axes.plot(milliseconds, target[begin:end], color="#9aa5b1", lw=3.5, label="circuit")
         axes.plot(milliseconds, out[begin:end], color="#c2410c", lw=1.2, label="model")
-        axes.set(title=f"Held-out riff, drive {HELD_OUT_DRIVES[-1]:g}", xlabel="time (ms)", ylabel="output (V)")
+        axes.set(
+            title=f"Held-out riff, drive {HELD_OUT_DRIVES[-1]:g}",
+            xlabel="time (ms)",
+            ylabel="output (V)",
+            ylim=(-1.1, 1.3),
+        )
         axes.legend(loc="upper right", ncols=2)
 
     held_out = f"error-to-signal ratio {scores['esr']['value']:.2f} %"

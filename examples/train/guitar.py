@@ -112,7 +112,7 @@ def random_phrase(rng: np.random.Generator, seconds: float) -> Signal:
             notes = OPEN_CHORDS[names[rng.integers(len(names))]]
             place(track, now, strum(rng, notes, length + 0.3, strength, rng.uniform(0.004, 0.03)))
         elif now == 0.0 or rng.random() < 0.9:
-            place(track, now, pluck(rng, rng.integers(40, 80), length + 0.1, strength, rng.uniform(0.5, 4.0)))
+            place(track, now, pluck(rng, float(rng.integers(40, 80)), length + 0.1, strength, rng.uniform(0.5, 4.0)))
         now += length
     return pickup(track)
 
