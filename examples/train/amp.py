@@ -8,7 +8,8 @@ from the input so that the network models what the circuit changes. The loss is 
 
 averaged over clips and back-propagated through 1024 samples at a time, with the state carried on. The circuit and
 the network both start from rest. The target comes from ``amp_circuit``; training uses improvised plucks and chords,
-sweeps and noise bursts at many levels, while the held-out phrase is the composed riff of ``guitar``.
+sweeps and noise bursts at many levels, while the held-out phrase is the composed riff of ``guitar``, played on the
+same synthetic strings.
 
     python examples/train/amp.py [--quick] [--out DIRECTORY]
 """

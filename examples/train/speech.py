@@ -2,7 +2,7 @@
 
 Speech comes from the formant synthesiser espeak-ng (https://github.com/espeak-ng/espeak-ng), called as a program
 from the PATH: sentences in Latin-script languages, and numbers, which it reads aloud natively in any language. The
-committed model was made with version 1.51.
+committed model was made with version 1.51, whose Arabic is left out because it is not the same on every run.
 
 Training and held-out data share no language, no voice variant, and no kind of noise but babble and hum: the held-out
 babble is spoken by held-out voices, and the held-out hum has another mains frequency.
@@ -69,8 +69,7 @@ def synthesise(text: str, voice: str, speed: int, pitch: int) -> Signal:
     command = ["espeak-ng", "--stdout", "-v", voice, "-s", str(speed), "-p", str(pitch), text]
     wav = subprocess.run(command, check=True, capture_output=True).stdout
     rate = int.from_bytes(wav[24:28], "little")
-    whole = wav[44 : len(wav) // 2 * 2]  # some voices end in half a sample
-    speech = np.frombuffer(whole, dtype="<i2").astype(np.float64)
+    speech = np.frombuffer(wav[44:], dtype="<i2").astype(np.float64)
     speech = resample(speech, round(speech.size * SAMPLE_RATE / rate))
     return speech / np.abs(speech).max()
 
@@ -203,7 +202,7 @@ def make_scene(rng: np.random.Generator, cast: Cast, seconds: float) -> Scene:
 
 
 _TRAIN_LANGUAGES: tuple[str, ...] = ("en-us", "en-gb-scotland", "de", "fr-fr", "es", "it", "pl", "pt-br", "fi", "tr")
-_TRAIN_LANGUAGES += ("sv", "nl", "hu", "ru", "el", "hi", "cmn", "ar", "sw", "ro")
+_TRAIN_LANGUAGES += ("sv", "nl", "hu", "ru", "el", "hi", "cmn", "sw", "ro")
 _TRAIN_VARIANTS: tuple[str, ...] = ("m1", "m2", "m3", "m4", "m5", "m6", "f1", "f2", "f3", "klatt", "klatt2", "croak")
 _TRAIN_VARIANTS += ("Alicia", "Denis", "Andy", "Annie", "Hugo", "boris", "linda", "max", "pablo", "steph")
 _TRAIN_VARIANTS += ("grandpa", "edward")
