@@ -1,0 +1,144 @@
+"""Where a failure comes from: the first node whose value leaves the tolerance.
+
+The file and the step graph are both changed so that every value whose name they share becomes an output. Names survive the
+import, but for nodes that were folded or fused into others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from streamrnn import Engine, Stream
+from streamrnn.ir.graph import Array, Graph, Node
+from streamrnn.plan import Port
+from streamrnn_converters.compare import difference, peak, tolerance
+from streamrnn_converters.laws import CallLaw, ChunkLaw, Law
+from streamrnn_converters.oracle import ClipOracle, Session, StepOracle, frames_first
+from streamrnn_converters.report import Culprit
+from streamrnn_converters.signals import Signal
+from streamrnn_converters.surgery import computed_values, read_model, with_outputs
+
+#: bytes of intermediate values held at a time
+_HELD = 256 << 20
+
+
+def locate(law: Law, signal: Signal, step: int) -> Culprit:
+    """The culprit of a failure of `signal` at `step`, its first bad step."""
+    graph, start = law.engine.graph, law.start(step)
+    model = read_model(law.session.model)
+    in_file = set(computed_values(model))
+    shared = [(node, name) for node in graph.nodes for name in node.outputs if name in in_file and name not in graph.constants]
+    if not shared:
+        return _nameless(signal, step, "no value inside the file has kept its name in the step graph")
+    diffs: dict[str, float] = {}
+    steps = 1 if isinstance(law, CallLaw) else step + 1 - start
+    for group in _groups(graph, shared, steps):
+        names = [name for _, name in group]
+        session = Session(with_outputs(model, names), optimise=law.session.optimised)
+        pairs = _values(law, signal, start, step, session, names)
+        for node, name in group:
+            if name not in pairs:
+                continue
+            expected, found = pairs[name]
+            apart = difference(expected, found)
+            diffs[name] = float(apart.max(initial=0.0))
+            limit = tolerance("output", peak(expected), exact=expected.dtype.kind != "f")
+            if diffs[name] > limit:
+                return _culprit(signal, step, node, name, (expected, found, apart), limit, diffs)
+    return _nameless(
+        signal,
+        step,
+        f"each of the {len(diffs)} values inside agrees once all of them are kept, so no kernel is to blame: look at what the "
+        f"plan lets share memory (streamrnn inspect --plan), and at what the fusion made",
+    )
+
+
+def _groups(graph: Graph, shared: list[tuple[Node, str]], steps: int) -> Iterator[list[tuple[Node, str]]]:
+    group: list[tuple[Node, str]] = []
+    held = 0
+    for node, name in shared:
+        size = graph.types[name].nbytes * steps
+        if group and held + size > _HELD:
+            yield group
+            group, held = [], 0
+        group.append((node, name))
+        held += size
+    yield group
+
+
+def _values(
+    law: Law, signal: Signal, start: int, step: int, session: Session, names: list[str]
+) -> dict[str, tuple[Array, Array]]:
+    """(oracle, engine) of each value that has a counterpart, at `step` or, with a time axis, at all steps up to it."""
+    probe = Engine(law.engine.graph.replace(outputs=tuple(names)))
+    ports = {port.name: port for port in probe.plan.outputs}
+    inputs = signal.block(start, step + 1)
+    if isinstance(law, CallLaw):
+        oracle = StepOracle(law.session, law.view)
+        for t in range(step):
+            oracle.step({name: a[t] for name, a in inputs.items()})
+        expected = session.run(oracle.feeds({name: a[step] for name, a in inputs.items()}))
+        found = _run(probe, names, inputs, last=True)
+        return {n: (expected[n], found[n][-1].reshape(expected[n].shape)) for n in names}
+    fixed = getattr(law, "fixed", None)
+    if fixed is not None:
+        inputs = signal.block(start, start + fixed // law.engine.frames)
+    frames = len(next(iter(inputs.values()))) * law.engine.frames
+    expected = ClipOracle(session, law.view).run(inputs, frames)
+    found = _run(probe, names, {name: a[: step + 1 - start] for name, a in inputs.items()}, last=False)
+    late = isinstance(law, ChunkLaw)
+    complete = frames == (step + 1 - start) * law.engine.frames
+    matched = ((name, _matched(ports[name], expected[name], found[name], late, complete)) for name in names)
+    return {name: pair for name, pair in matched if pair is not None}
+
+
+def _run(probe: Engine, names: list[str], inputs: Mapping[str, Array], *, last: bool) -> dict[str, Array]:
+    """Values of every step, or of the last one alone."""
+    stream = Stream(probe)
+    n = len(next(iter(inputs.values())))
+    if last:
+        for t in range(n - 1):
+            stream.step({name: a[t] for name, a in inputs.items()})
+        inputs = {name: a[n - 1 :] for name, a in inputs.items()}
+    result = stream.process(inputs)
+    return result if isinstance(result, dict) else {names[0]: result}
+
+
+def _matched(port: Port, expected: Array, found: Array, late: bool, complete: bool) -> tuple[Array, Array] | None:
+    """The part of a value that oracle and engine both have; None where there is none."""
+    stream = port.stream
+    if stream is None:
+        return expected, found[-1].reshape(expected.shape)
+    if stream.axis is None:
+        return (expected, found[-1].reshape(expected.shape)) if complete and not stream.delay else None
+    frames = frames_first(port, found)[stream.delay :]
+    clip = np.moveaxis(expected, stream.axis, 0)
+    if late:
+        per = port.type.shape[stream.axis]
+        return (clip[-per:], frames[-per:]) if not stream.delay else None
+    count = min(len(frames), len(clip))
+    return (clip[:count], frames[:count]) if count else None
+
+
+def _culprit(
+    signal: Signal,
+    step: int,
+    node: Node,
+    name: str,
+    values: tuple[Array, Array, Array],
+    limit: float,
+    diffs: Mapping[str, float],
+) -> Culprit:
+    expected, found, apart = values
+    index = np.unravel_index(int(np.argmax(apart)), apart.shape)
+    inputs = {n: diffs[n] for n in dict.fromkeys(node.inputs) if n in diffs}
+    return Culprit(
+        signal.name, step, node.name, node.op, name, tuple(int(i) for i in index),
+        float(expected[index]), float(found[index]), float(apart[index]), limit, inputs,
+    )  # fmt: skip
+
+
+def _nameless(signal: Signal, step: int, remark: str) -> Culprit:
+    return Culprit(signal.name, step, "", "", "", (), float("nan"), float("nan"), float("nan"), 0.0, {}, remark)

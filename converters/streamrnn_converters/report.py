@@ -1,0 +1,269 @@
+"""What a validation found, as data, as a table for the console and as JSON. `page.py` makes the HTML page of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from streamrnn.ir.graph import Array
+
+Kind = Literal["output", "state"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One output or state under one signal.
+
+    compared:  steps that had a counterpart in the oracle.
+    max_abs:   largest |engine - oracle|; inf where one of them is NaN or they are different infinities.
+    max_rel:   largest, over the steps, of max |engine - oracle| / max |oracle| of that step (steps where the oracle is all zero
+               are left out).
+    first_bad: first step at which `tolerance` is exceeded, or None.
+    tolerance: on |engine - oracle|, absolute.
+    noise:     largest difference of onnxruntime from itself, optimised against not; None where it was not measured.
+    nonfinite: NaN and Inf elements that oracle and engine have in the same places; they count as equal.
+    """
+
+    signal: str
+    kind: Kind
+    name: str
+    compared: int
+    max_abs: float
+    max_rel: float
+    first_bad: int | None
+    tolerance: float
+    noise: float | None = None
+    nonfinite: int = 0
+
+    @property
+    def passed(self) -> bool:
+        return self.first_bad is None
+
+
+@dataclass(frozen=True)
+class Chunking:
+    """Whether cutting a signal differently changed a bit of any output, or of the state at the end.
+
+    block: one call of `process` for many steps, against single steps. random: calls of random sizes, against single steps.
+    """
+
+    signal: str
+    steps: int
+    block: bool
+    random: bool
+
+    @property
+    def passed(self) -> bool:
+        return self.block and self.random
+
+
+@dataclass(frozen=True)
+class Culprit:
+    """The first node, in topological order, whose value leaves the tolerance.
+
+    index:    place of the worst element in the value.
+    expected: that element in onnxruntime; `found`: in the engine.
+    inputs:   largest difference of each computed input of the node that could be compared.
+    remark:   where no single node could be named, why.
+    """
+
+    signal: str
+    step: int
+    node: str
+    op: str
+    value: str
+    index: tuple[int, ...]
+    expected: float
+    found: float
+    max_abs: float
+    tolerance: float
+    inputs: Mapping[str, float] = field(default_factory=dict)
+    remark: str = ""
+
+    def __str__(self) -> str:
+        if self.remark:
+            return f"signal '{self.signal}', step {self.step}: {self.remark}"
+        agree = ", ".join(f"'{name}' to {number(diff)}" for name, diff in self.inputs.items())
+        return (
+            f"signal '{self.signal}', step {self.step}: node '{self.node}' ({self.op}) is the first to leave the tolerance: "
+            f"'{self.value}'{list(self.index)} is {self.found:.7g}, onnxruntime has {self.expected:.7g} "
+            f"(max abs {number(self.max_abs)}, tolerance {number(self.tolerance)})"
+            + (f"; its inputs agree: {agree}" if agree else "")
+        )
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One element of an output over the compared steps, for the plots.
+
+    steps, expected, found: 1-D, of one length. difference: the largest over all elements of the output, at each step.
+    """
+
+    signal: str
+    name: str
+    element: int
+    steps: Array
+    expected: Array
+    found: Array
+    difference: Array
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of `validate`. Times are in steps; delay and receptive field in input frames; sizes in bytes.
+
+    law:      what was compared with what, in words.
+    notes:    whatever a reader should know before trusting the verdict.
+    excluded: outputs and states that were not compared, each with the reason.
+    """
+
+    model: str
+    fingerprint: str
+    versions: Mapping[str, str]
+    mode: str
+    mode_reason: str
+    law: str
+    steps: int
+    seed: int
+    frames: int
+    delay: int
+    receptive_field: int | None
+    state_bytes: int
+    weights_bytes: int
+    rows: tuple[Row, ...]
+    chunkings: tuple[Chunking, ...]
+    excluded: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    culprit: Culprit | None = None
+    curves: tuple[Curve, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def passed(self) -> bool:
+        """Every row within its tolerance, every chunking bit-identical, and something was compared at all."""
+        return bool(self.rows) and all(r.passed for r in self.rows) and all(c.passed for c in self.chunkings)
+
+    @property
+    def verdict(self) -> str:
+        """The result in one sentence."""
+        if not self.rows:
+            return "nothing could be compared with onnxruntime"
+        bad = [r for r in self.rows if not r.passed]
+        if bad:
+            first = min(bad, key=lambda r: r.first_bad or 0)
+            return (
+                f"{len(bad)} of {len(self.rows)} comparisons leave the tolerance, first {first.kind} '{first.name}' "
+                f"at step {first.first_bad} of signal '{first.signal}'"
+            )
+        if not all(c.passed for c in self.chunkings):
+            return "cutting the signal into blocks changes bits"
+        worst = max(r.max_abs / r.tolerance if r.tolerance else 0.0 for r in self.rows)
+        return f"{len(self.rows)} comparisons with onnxruntime pass; the worst uses {worst:.1%} of its tolerance"
+
+    def to_json(self) -> str:
+        """Everything but the curves, as JSON text. NaN and Inf become strings."""
+        data = asdict(_without_curves(self))
+        del data["curves"]
+        data["passed"], data["verdict"] = self.passed, self.verdict
+        for row, record in zip(self.rows, data["rows"], strict=True):
+            record["passed"] = row.passed
+        return json.dumps(_plain(data), indent=2, allow_nan=False)
+
+
+def _without_curves(report: Report) -> Report:
+    from dataclasses import replace
+
+    return replace(report, curves=())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def number(value: float | None) -> str:
+    """A difference or tolerance in three digits; a dash for None."""
+    if value is None:
+        return "–"
+    return "0" if value == 0 else f"{value:.2e}"
+
+
+def size(count: int) -> str:
+    """Bytes with a binary prefix."""
+    for limit, unit in ((1 << 20, "MiB"), (1 << 10, "KiB")):
+        if count >= limit:
+            return f"{count / limit:.1f} {unit}"
+    return f"{count} B"
+
+
+def facts(report: Report) -> Iterator[tuple[str, str]]:
+    """Name and text of everything a reader wants to know about the model, in order."""
+    yield "model", report.model
+    yield "fingerprint", report.fingerprint[:16]
+    yield "mode", report.mode + (f" ({report.mode_reason})" if report.mode_reason else "")
+    yield "compared", report.law
+    yield (
+        "steps",
+        f"{report.steps} per signal, {report.frames} input frame{'s' * (report.frames != 1)} each; seed {report.seed}",
+    )
+    if report.mode == "frame":
+        field_ = report.receptive_field
+        yield "delay", f"{report.delay} frames"
+        yield "receptive field", "unbounded (recurrent)" if field_ is None else f"{field_} frames"
+    yield "state", size(report.state_bytes)
+    yield "weights", size(report.weights_bytes)
+    yield "versions", ", ".join(f"{name} {version}" for name, version in report.versions.items())
+
+
+def report_table(report: Report) -> RenderableType:
+    """The report for a rich console."""
+    head = Table.grid(padding=(0, 2))
+    for name, text in facts(report):
+        head.add_row(Text(name, style="dim"), Text(text))
+    parts: list[RenderableType] = [head, _rows(report), _chunkings(report)]
+    for name, reason in report.excluded.items():
+        parts.append(Text.assemble(("not compared: ", "yellow"), f"{name}: {reason}"))
+    parts += [Text.assemble(("note: ", "yellow"), note) for note in report.notes]
+    if report.culprit is not None:
+        parts.append(Text.assemble(("where: ", "bold red"), str(report.culprit)))
+    mark, style = ("PASSED", "bold green") if report.passed else ("FAILED", "bold red")
+    parts.append(Text.assemble((mark, style), "  ", report.verdict))
+    return Group(*parts)
+
+
+def _rows(report: Report) -> Table:
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    for name in ("signal", "", "name"):
+        table.add_column(name)
+    for name in ("steps", "max abs", "max rel", "tolerance", "noise", "first bad"):
+        table.add_column(name, justify="right")
+    for row in report.rows:
+        first = Text("ok", style="green") if row.first_bad is None else Text(str(row.first_bad), style="bold red")
+        table.add_row(
+            row.signal, row.kind, Text(row.name), str(row.compared), number(row.max_abs), number(row.max_rel),
+            number(row.tolerance), number(row.noise), first,
+        )  # fmt: skip
+    return table
+
+
+def _chunkings(report: Report) -> Text:
+    changed = [c for c in report.chunkings if not c.passed]
+    if not changed:
+        return Text("by step, by block and by random chunks: the same bits", style="green")
+    names = ", ".join(
+        f"{c.signal} ({' and '.join(way for way, same in (('block', c.block), ('random chunks', c.random)) if not same)})"
+        for c in changed
+    )
+    return Text(f"not the same bits as by single steps: {names}", style="bold red")

@@ -1,0 +1,101 @@
+"""Test signals: what `validate` feeds, step by step, the same whatever the cut into blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamrnn import Engine
+from streamrnn.engine import PortInfo
+from streamrnn.errors import InputError
+from streamrnn.ir.graph import Array
+
+#: amplitude of the loud signal, in standard deviations: far into the saturation of every gate
+LOUD = 30.0
+#: steps between impulses; prime, so that they do not fall into step with blocks
+IMPULSES = 97
+
+
+@dataclass(frozen=True)
+class Signal:
+    """`frame(input, step)` gives one frame of an input; `still` inputs have the frame of step 0 throughout."""
+
+    name: str
+    steps: int
+    engine: Engine
+    frame: Callable[[PortInfo, int], Array]
+
+    def block(self, start: int, stop: int) -> dict[str, Array]:
+        """Steps start .. stop of every input, [n, *frame shape]."""
+        streams = self.engine.graph.streams
+        found = {}
+        for name, info in self.engine.inputs.items():
+            still = bool(streams) and name not in streams
+            rows = [self.frame(info, 0 if still else t) for t in range(start, stop)]
+            found[name] = np.stack(rows).astype(info.dtype, copy=False)
+        return found
+
+
+def built_in_signals(engine: Engine, steps: int, seed: int) -> list[Signal]:
+    """random (unit normal), silent (zeros), loud (saturating) and impulses. Integers are 0 or 1, and bools true, except in
+    silence, because they may be indices or masks."""
+    order = {name: k for k, name in enumerate(engine.inputs)}
+
+    def random(info: PortInfo, t: int, scale: float = 1.0) -> Array:
+        rng = np.random.default_rng([seed, order[info.name], t])
+        if info.dtype.kind == "f":
+            return np.asarray(rng.standard_normal(info.shape) * scale, info.dtype)
+        if info.dtype.kind == "b":
+            return np.ones(info.shape, info.dtype)
+        return np.asarray(rng.integers(0, 2, info.shape), info.dtype)
+
+    def silent(info: PortInfo, t: int) -> Array:
+        return np.zeros(info.shape, info.dtype)
+
+    def loud(info: PortInfo, t: int) -> Array:
+        return random(info, t, LOUD)
+
+    def impulses(info: PortInfo, t: int) -> Array:
+        return np.full(info.shape, t % IMPULSES == 1, info.dtype)
+
+    rows = (("random", random), ("silent", silent), ("loud", loud), ("impulses", impulses))
+    return [Signal(name, steps, engine, frame) for name, frame in rows]
+
+
+def given_signal(engine: Engine, inputs: Mapping[str, Array]) -> Signal:
+    """The user's own arrays, one per input.
+
+    Each is [n, *frame shape], or [n * frames, *frame shape without its frames] in a model that takes several frames a step, or
+    1-D where a frame is one window of samples: it is cut into windows then, the rest dropped. One of exactly the frame
+    shape stands still. The shortest decides how many steps there are. Raises InputError.
+    """
+    if set(inputs) != set(engine.inputs):
+        raise InputError(f"inputs {sorted(inputs)} were given, the model takes {sorted(engine.inputs)}")
+    cut = {name: _cut(info, np.asarray(inputs[name])) for name, info in engine.inputs.items()}
+    lengths = [len(a) for name, a in cut.items() if inputs[name].shape != engine.inputs[name].shape]
+    steps = min(lengths, default=1)
+    if steps < 1:
+        raise InputError("the given input is shorter than one step")
+    return Signal("given", steps, engine, lambda info, t: cut[info.name][t if len(cut[info.name]) > 1 else 0])
+
+
+def _cut(info: PortInfo, array: Array) -> Array:
+    shape = info.shape
+    if not np.can_cast(array.dtype, info.dtype, "same_kind"):
+        raise InputError(f"input '{info.name}' is {array.dtype}, the model takes {info.dtype}")
+    if array.shape == shape:
+        return array[None]
+    if array.shape[1:] == shape:
+        return array
+    per_step = shape[0] if shape else 1
+    if array.ndim == len(shape) and array.shape[1:] == shape[1:]:
+        n = len(array) // per_step
+        return array[: n * per_step].reshape(n, *shape)
+    if array.ndim == 1 and max(shape, default=1) == int(np.prod(shape)):
+        n = array.size // max(shape, default=1)
+        return array[: n * max(shape, default=1)].reshape(n, *shape)
+    raise InputError(
+        f"input '{info.name}' has shape {array.shape}, the model takes {list(shape)} behind a leading axis of steps"
+    )

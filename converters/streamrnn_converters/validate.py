@@ -1,0 +1,151 @@
+"""Whether the streamed model is still the trained model: onnxruntime on the original file against the compiled step.
+
+Every signal goes through the engine by single steps, by blocks and by chunks of random size, which must give the same bits;
+the single steps are compared with onnxruntime. How steps correspond to calls of the file is in `laws.py`.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from streamrnn import Engine
+from streamrnn.errors import InputError, UnsupportedError
+from streamrnn.ir.graph import Array, Graph
+from streamrnn.ir.op import get_op
+from streamrnn_converters.laws import Law, Outcome, choose_law
+from streamrnn_converters.locate import locate
+from streamrnn_converters.oracle import Session
+from streamrnn_converters.report import Culprit, Report
+from streamrnn_converters.signals import Signal, built_in_signals, given_signal
+
+_PACKAGES = ("streamrnn", "numpy", "numba", "llvmlite", "onnx", "onnxruntime")
+
+
+def validate(
+    path: str | Path,
+    engine: Engine,
+    *,
+    steps: int = 1000,
+    inputs: Mapping[str, Array] | None = None,
+    seed: int = 0,
+) -> Report:
+    """Compare `engine` with onnxruntime on the ONNX file it was converted from.
+
+    steps:  length of each built-in signal: random, silent, loud, impulses.
+    inputs: a further signal, one array per input of the engine; see `given_signal` for its shapes.
+    seed:   of the random signals and chunk sizes.
+
+    Tolerances are 1e-4 * max(1, max |y|) for outputs and 5e-4 * max(1, max |s|) for states, zero for integers and bools.
+
+    Raises UnsupportedError where onnxruntime cannot run the file, InputError where `inputs` does not fit,
+    MissingExtraError without onnxruntime.
+    """
+    if steps < 1:
+        raise InputError(f"{steps} steps are nothing to compare; give at least 1")
+    notes: list[str] = []
+    session = Session(path, notify=notes.append)
+    law = choose_law(engine, session, _plain(path, session, notes), seed, _not_compared(engine, session))
+    signals = built_in_signals(engine, steps, seed)
+    if inputs is not None:
+        signals.append(given_signal(engine, inputs))
+    outcomes = [(signal, law.run(signal, noise=index == 0)) for index, signal in enumerate(signals)]
+    return _report(path, law, outcomes, notes, steps)
+
+
+def _plain(path: str | Path, session: Session, notes: list[str]) -> Session | None:
+    """The file without graph optimisations, to measure onnxruntime against itself."""
+    if not session.optimised:
+        return None
+    try:
+        return Session(path, optimise=False)
+    except UnsupportedError as error:
+        notes.append(f"onnxruntime's difference from itself was not measured: {error}")
+        return None
+
+
+def _report(path: str | Path, law: Law, outcomes: list[tuple[Signal, Outcome]], notes: list[str], steps: int) -> Report:
+    engine = law.engine
+    tracks = [(signal, track) for signal, outcome in outcomes for track in outcome.tracks if track.name not in law.excluded]
+    rows = tuple(track.row(signal.name) for signal, track in tracks)
+    for row in rows:
+        if row.nonfinite:
+            notes.append(f"signal '{row.signal}': {row.kind} '{row.name}' has {row.nonfinite} NaN or Inf in onnxruntime")
+        if row.noise is not None and row.noise > row.tolerance:
+            notes.append(
+                f"onnxruntime with and without its optimisations differs by {row.noise:.2e} on {row.kind} '{row.name}', more "
+                f"than the tolerance"
+            )
+    return Report(
+        model=str(path),
+        fingerprint=engine.fingerprint,
+        versions=versions(),
+        mode=law.view.mode,
+        mode_reason=str(engine.meta.get("mode_reason", "")),
+        law=law.text,
+        steps=steps,
+        seed=law.seed,
+        frames=engine.frames,
+        delay=engine.delay,
+        receptive_field=engine.receptive_field,
+        state_bytes=engine.state_bytes,
+        weights_bytes=engine.weights_bytes,
+        rows=rows,
+        chunkings=tuple(outcome.chunking for _, outcome in outcomes),
+        excluded=dict(law.excluded),
+        notes=tuple(notes),
+        culprit=_culprit(law, outcomes),
+        curves=tuple(c for signal, t in tracks if t.kind == "output" and (c := t.curve(signal.name)) is not None),
+    )
+
+
+def _culprit(law: Law, outcomes: list[tuple[Signal, Outcome]]) -> Culprit | None:
+    """Look into the signal that failed first."""
+    failed = [
+        (row.first_bad, k)
+        for k, (signal, outcome) in enumerate(outcomes)
+        for track in outcome.tracks
+        if (row := track.row(signal.name)).first_bad is not None
+    ]
+    if not failed:
+        return None
+    step, k = min(failed)
+    return locate(law, outcomes[k][0], step)
+
+
+def _not_compared(engine: Engine, session: Session) -> dict[str, str]:
+    """Outputs and states without a counterpart, each with the reason."""
+    excluded = {name: "it depends on a random draw" for name in random_results(engine.graph)}
+    for name in engine.outputs:
+        if name not in session.outputs:
+            excluded.setdefault(name, "it is no output of the file")
+    return excluded
+
+
+def random_results(graph: Graph) -> list[str]:
+    """Outputs, and states by name, that depend on a node which draws random numbers."""
+    random: set[str] = set()
+    while True:
+        before = len(random)
+        for node in graph.nodes:
+            if not get_op(node).deterministic or random.intersection(node.inputs):
+                random.update(name for name in node.outputs if name)
+        random |= {state.read for state in graph.states if state.write in random}
+        if len(random) == before:
+            break
+    return [*(n for n in graph.outputs if n in random), *(s.name for s in graph.states if s.write in random)]
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the result depends on, and the processor."""
+    import llvmlite.binding as llvm
+
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "missing"
+    return {**found, "python": platform.python_version(), "CPU": f"{platform.machine()} {llvm.get_host_cpu_name()}"}
