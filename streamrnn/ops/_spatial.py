@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from streamrnn.errors import UnsupportedError
+from streamrnn.ir.graph import Attr
 from streamrnn.ir.op import Site, Streamed
 from streamrnn.ir.types import DType, StreamType
 from streamrnn.ops._time import windowed
@@ -21,9 +25,12 @@ class Spatial:
     end: tuple[int, ...]
     out: tuple[int, ...]
 
-    @property
-    def padded(self) -> bool:
-        return any((*self.begin, *self.end))
+    def taps(self) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
+        """Each tap of the window with the slices of the padded input that it meets, one position after the other."""
+        for tap in np.ndindex(*self.kernel):
+            rows = zip(tap, self.dilations, self.out, self.strides, strict=True)
+            spatial = (slice(k * d, k * d + (n - 1) * step + 1, step) for k, d, n, step in rows)
+            yield tap, (slice(None), slice(None), *spatial)
 
 
 def spatial(site: Site, kernel: tuple[int, ...]) -> Spatial:
@@ -73,20 +80,19 @@ def over_time(site: Site, x: StreamType, window: Spatial, fill: float) -> Stream
     """Time on spatial axis `x.axis - 2`: a Window gathers the taps, so that the node's own window over time has as many
     frames of stride as taps. `fill`: what lies before the first frame."""
     assert x.axis is not None
-    d, rank = x.axis - 2, len(window.kernel)
+    d = x.axis - 2
     if site.attr_str("auto_pad", "NOTSET").startswith("SAME") and window.strides[d] > 1:
         raise site.not_streamable("auto_pad SAME with a stride over time pads by the length of the clip")
 
     def changed(values: tuple[int, ...], value: int) -> tuple[int, ...]:
         return (*values[:d], value, *values[d + 1 :])
 
-    attrs = {
+    attrs: Mapping[str, Attr] = {
         "pads": changed(window.begin, 0) + changed(window.end, 0),
         "strides": changed(window.strides, window.kernel[d]),
         "dilations": changed(window.dilations, 1),
         "auto_pad": "NOTSET",
     }
-    assert len(attrs["pads"]) == 2 * rank
     pads = window.begin[d], window.end[d]
     return windowed(x, window.kernel[d], window.dilations[d], window.strides[d], pads, fill, attrs)
 

@@ -56,15 +56,11 @@ class Conv(Op):
         assert w is not None
         s, groups = self._window(site), site.attr_int("group", 1)
         padded = np.pad(x, [(0, 0), (0, 0), *zip(s.begin, s.end, strict=True)])
-        split = padded.reshape(x.shape[0], groups, w.shape[1], *padded.shape[2:])
         filters = w.reshape(groups, -1, *w.shape[1:])
         y = np.zeros((x.shape[0], groups, filters.shape[1], *s.out), x.dtype)
-        for tap in np.ndindex(*s.kernel):
-            seen = tuple(
-                slice(k * d, k * d + (n - 1) * step + 1, step)
-                for k, d, n, step in zip(tap, s.dilations, s.out, s.strides, strict=True)
-            )
-            y += np.einsum("bgc...,gmc->bgm...", split[(..., *seen)], filters[(..., *tap)])
+        for tap, seen in s.taps():
+            met = padded[seen].reshape(x.shape[0], groups, w.shape[1], *s.out)
+            y += np.einsum("bgc...,gmc->bgm...", met, filters[(slice(None), slice(None), slice(None), *tap)])
         y = y.reshape(x.shape[0], w.shape[0], *s.out)
         return (y if bias is None else y + bias.reshape(-1, *(1 for _ in s.out)),)
 

@@ -1,0 +1,247 @@
+"""Reductions of x [outer][n][inner] over n.
+
+A sum over n has one order wherever the axis lies: sixteen partial sums over k modulo 16, then added in halves, (8 + 8),
+(4 + 4), (2 + 2), (1 + 1). Rows (inner = 1) keep the partial sums in the lanes of a vector, columns (inner > 1) compute them one
+after the other for sixteen neighbouring columns.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from streamrnn.kernels._jit import b1, device, f32, f32p, i64, i64p, kernel
+from streamrnn.kernels.cells import load_lanes
+from streamrnn.kernels.math import exp, log
+from streamrnn.kernels.simd import LANES, Real, above, below, copysign, splat, sqrt, vload, vstore
+
+ZERO = np.float32(0)
+ONE = np.float32(1)
+INF = np.float32(np.inf)
+
+#: a device function of two operands
+Combine: TypeAlias = Any
+
+
+@device
+def add(a: Real, b: Real) -> Real:
+    return a + b
+
+
+@device
+def multiply(a: Real, b: Real) -> Real:
+    return a * b
+
+
+@device
+def maximum(a: Real, b: Real) -> Real:
+    return above(a, b)
+
+
+@device
+def minimum(a: Real, b: Real) -> Real:
+    return below(a, b)
+
+
+@device
+def value(x: Real) -> Real:
+    return x
+
+
+@device
+def magnitude(x: Real) -> Real:
+    return copysign(x, ONE)
+
+
+@device
+def square(x: Real) -> Real:
+    return x * x
+
+
+@device
+def result(s: f32, count: f32) -> f32:
+    return s
+
+
+@device
+def mean(s: f32, count: f32) -> f32:
+    return s / count
+
+
+@device
+def root(s: f32, count: f32) -> f32:
+    return sqrt(s)
+
+
+@device
+def logarithm(s: f32, count: f32) -> f32:
+    return log(s)
+
+
+#: what is done to each element, how two are combined, the neutral element, what is done to the result; for `Kernel.bind`
+term = value
+combine = add
+start = ZERO
+finish = result
+
+
+@device
+def fold(function: Combine, lanes: f32p) -> f32:
+    """lanes[0 .. 16] combined in halves."""
+    for i in range(8):
+        lanes[i] = function(lanes[i], lanes[i + 8])
+    for i in range(4):
+        lanes[i] = function(lanes[i], lanes[i + 4])
+    for i in range(2):
+        lanes[i] = function(lanes[i], lanes[i + 2])
+    return function(lanes[0], lanes[1])
+
+
+@device
+def fold_columns(function: Combine, lanes: f32p) -> None:
+    """Sixteen vectors combined in halves, into the first."""
+    half = 8
+    while half > 0:
+        for i in range(half):
+            at = i * LANES
+            vstore(lanes, at, function(vload(lanes, at), vload(lanes, at + half * LANES)))
+        half //= 2
+
+
+@kernel
+def reduce_rows(outer: i64, n: i64, count: f32, x: f32p, y: f32p, lanes: f32p) -> None:
+    """y [outer] from x [outer][n]. count: what a mean divides by. lanes: [16] scratch."""
+    whole = n - n % LANES
+    for r in range(outer):
+        at = r * n
+        acc = splat(start)
+        for k in range(0, whole, LANES):
+            acc = combine(acc, term(vload(x, at + k)))
+        vstore(lanes, 0, acc)
+        for k in range(n - whole):
+            lanes[k] = combine(lanes[k], term(x[at + whole + k]))
+        y[r] = finish(fold(combine, lanes), count)
+
+
+@kernel
+def reduce_columns(outer: i64, n: i64, inner: i64, count: f32, x: f32p, y: f32p, lanes: f32p) -> None:
+    """y [outer][inner] from x [outer][n][inner]. lanes: [16][16] scratch."""
+    for r in range(outer):
+        for first in range(0, inner, LANES):
+            left = inner - first
+            for residue in range(LANES):
+                acc = splat(start)
+                for k in range(residue, n, LANES):
+                    acc = combine(acc, term(load_lanes(x, (r * n + k) * inner + first, left)))
+                vstore(lanes, residue * LANES, acc)
+            fold_columns(combine, lanes)
+            for i in range(min(left, LANES)):
+                y[r * inner + first + i] = finish(lanes[i], count)
+
+
+@device
+def higher(a: i64, b: i64) -> i64:
+    return a if a > b else b
+
+
+@device
+def lower(a: i64, b: i64) -> i64:
+    return a if a < b else b
+
+
+@kernel
+def reduce_integers(outer: i64, n: i64, inner: i64, x: i64p, y: i64p) -> None:
+    """y [outer][inner] from x [outer][n][inner]; n is at least 1."""
+    for r in range(outer):
+        for i in range(inner):
+            at = r * n * inner + i
+            total = x[at]
+            for k in range(1, n):
+                total = combine(total, x[at + k * inner])
+            y[r * inner + i] = total
+
+
+@device
+def greater(a: f32, b: f32) -> b1:
+    return a > b
+
+
+@device
+def smaller(a: f32, b: f32) -> b1:
+    return a < b
+
+
+#: whether the first operand is the one to keep; for `Kernel.bind`
+better = greater
+
+
+@kernel
+def arg_reduce(outer: i64, n: i64, inner: i64, last: i64, x: f32p, y: i64p) -> None:
+    """y [outer][inner]: index along n of the best element, of the last one where `last` is 1 and several are equal."""
+    for r in range(outer):
+        for i in range(inner):
+            at = r * n * inner + i
+            best, found = x[at], 0
+            for k in range(1, n):
+                v = x[at + k * inner]
+                if better(v, best) or (last != 0 and v == best):
+                    best, found = v, k
+            y[r * inner + i] = found
+
+
+@kernel
+def cumulate(outer: i64, n: i64, inner: i64, skip: i64, exclusive: i64, reverse: i64, x: f32p, carry: f32p, y: f32p) -> None:
+    """y = running sum of x [outer][n][inner] over n, from carry [outer][inner], which then holds the whole sum. The first
+    `skip` elements are filler: they give 0 and add nothing."""
+    for r in range(outer):
+        for i in range(inner):
+            total = carry[r * inner + i]
+            for step in range(n):
+                k = n - 1 - step if reverse != 0 else step
+                at = (r * n + k) * inner + i
+                if k < skip:
+                    y[at] = 0
+                else:
+                    before = total
+                    total = total + x[at]
+                    y[at] = before if exclusive != 0 else total
+            carry[r * inner + i] = total
+
+
+@kernel
+def pool(
+    planes: i64, height: i64, width: i64, rows: i64, columns: i64, kernel_h: i64, kernel_w: i64, stride_h: i64, stride_w: i64,
+    dilation_h: i64, dilation_w: i64, top: i64, left: i64, bottom: i64, right: i64, padding: i64, x: f32p, y: f32p,
+) -> None:  # fmt: skip
+    """y [planes][rows][columns]: windows of x [planes][height][width] combined in order.
+
+    Padding takes no part; where `padding` is 1 the padded elements, up to bottom and right, are counted by a mean.
+    """
+    for p in range(planes):
+        for r in range(rows):
+            for c in range(columns):
+                total = start
+                count = 0
+                for i in range(kernel_h):
+                    row = r * stride_h + i * dilation_h - top
+                    for j in range(kernel_w):
+                        column = c * stride_w + j * dilation_w - left
+                        if row >= 0 and row < height and column >= 0 and column < width:
+                            total = combine(total, x[(p * height + row) * width + column])
+                            count += 1
+                        elif padding != 0 and row < height + bottom and column < width + right:
+                            count += 1
+                y[(p * rows + r) * columns + c] = finish(total, np.float32(count))
+
+
+@kernel
+def shifted_exp(x: f32, top: f32) -> f32:
+    """exp(x - top), where a top that is infinite counts as 0."""
+    return exp(x - (top if top - top == ZERO else ZERO))
+
+
+@kernel
+def unshifted_log(s: f32, top: f32) -> f32:
+    """log(s) + top, where a top that is infinite counts as 0."""
+    return log(s) + (top if top - top == ZERO else ZERO)

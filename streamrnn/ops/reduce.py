@@ -1,0 +1,318 @@
+"""Reductions over axes: ReduceSum and its family, ArgMax, ArgMin, CumSum.
+
+    ReduceSum, Mean, Max, Min, Prod, L1 (of |x|), L2 (root of the sum of x²), SumSquare, LogSum, LogSumExp
+    ArgMax, ArgMin   the index of the extreme element along `axis`, int64
+    CumSum           running sums along an axis
+
+Inputs      data, axes (constant; left out or empty: all, or none with noop_with_empty_axes = 1). CumSum: x, axis, and in a
+            step graph the sum so far [.., 1, ..].
+Attributes  keepdims (1), noop_with_empty_axes (0); axis (0), select_last_index (0); exclusive (0), reverse (0).
+Source      onnx.ai/onnx/operators/onnx__ReduceSum.html and its neighbours, onnx__ArgMax.html, onnx__CumSum.html.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from streamrnn.errors import UnsupportedError
+from streamrnn.ir.graph import Array
+from streamrnn.ir.lowering import Apply, Lowering, Place, Register
+from streamrnn.ir.op import Op, Site, StateSpec, Streamed, Tolerance, register, register_instance
+from streamrnn.ir.types import DType, StreamType, TensorType
+from streamrnn.kernels import reduce as kernels
+from streamrnn.kernels._jit import Binding, Device
+from streamrnn.kernels.simd import LANES
+from streamrnn.ops._time import only
+
+
+@dataclass(frozen=True)
+class Row:
+    """term, then combine from start, then finish: device functions of `kernels.reduce`. integers: combine on int64."""
+
+    name: str
+    numpy: Callable[[Array, tuple[int, ...], bool], Array]
+    term: Device = kernels.value
+    combine: Device = kernels.add
+    start: float = 0.0
+    finish: Device = kernels.result
+    integers: Device | None = None
+
+
+def kept(site: Site, shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    """`shape` after a reduction over `axes`."""
+    if site.attr_int("keepdims", 1):
+        return tuple(1 if d in axes else n for d, n in enumerate(shape))
+    return tuple(n for d, n in enumerate(shape) if d not in axes)
+
+
+def kept_stream(site: Site, x: StreamType, axes: tuple[int, ...]) -> StreamType:
+    """The stream of a reduction over `axes`. Raises NotStreamableError where time is one of them."""
+    if x.axis is None:
+        return x
+    if x.axis in axes:
+        raise site.not_streamable("it reduces over time, so it needs the whole clip")
+    gone = 0 if site.attr_int("keepdims", 1) else sum(a < x.axis for a in axes)
+    return StreamType(x.axis - gone, x.delay, x.stride)
+
+
+class Reduce(Op):
+    """A reduction made from a Row."""
+
+    def __init__(self, row: Row) -> None:
+        self.row = row
+        self.name = row.name  # type: ignore[misc]
+
+    def axes(self, site: Site) -> tuple[int, ...]:
+        rank = site.type(0).rank
+        given = site.need_const(1, "axes").ravel().tolist() if site.has(1) else []
+        if not given and not site.attr_int("noop_with_empty_axes", 0):
+            return tuple(range(rank))
+        return tuple(sorted({site.axis(int(a), rank) for a in given}))
+
+    def infer(self, site: Site) -> tuple[TensorType, ...]:
+        x = site.type(0)
+        if x.dtype is not DType.F32 and (x.dtype is not DType.I64 or self.row.integers is None):
+            raise UnsupportedError(f"node '{site.node.name}' ({self.name}): {x.dtype.value} is not supported")
+        return (x.with_shape(kept(site, x.shape, self.axes(site))),)
+
+    def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
+        x = inputs[0]
+        assert x is not None
+        return (np.asarray(self.row.numpy(x, self.axes(site), bool(site.attr_int("keepdims", 1)))),)
+
+    def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
+        return Streamed((kept_stream(site, only(site, streams), self.axes(site)),))
+
+    def lower(self, site: Site, low: Lowering) -> None:
+        x = site.type(0)
+        if x.size == 0:
+            raise UnsupportedError(f"node '{site.node.name}' ({self.name}): its input {x} has no elements")
+        passes = split_axes(x.shape, self.axes(site))
+        if x.dtype is DType.I64:
+            assert self.row.integers is not None
+            source = low.input(0)
+            for i, (outer, n, inner) in enumerate(passes):
+                target = low.output(0) if i == len(passes) - 1 else low.scratch(DType.I64, outer * inner)
+                kernel = kernels.reduce_integers.bind(combine=self.row.integers)
+                low.call(kernel, outer, n, inner, source, target, work=outer * n * inner)
+                source = target
+        else:
+            lower_reduction(self.row, low, passes, low.input(0), low.output(0))
+
+
+def split_axes(shape: tuple[int, ...], axes: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    """A reduction as passes over [outer][n][inner], one for each run of neighbouring axes, the last run first."""
+    runs: list[tuple[bool, int]] = []
+    for d, size in enumerate(shape):
+        if size == 1:
+            continue
+        if runs and runs[-1][0] == (d in axes):
+            runs[-1] = (d in axes, runs[-1][1] * size)
+        else:
+            runs.append((d in axes, size))
+    passes, inner = [], 1
+    while runs:
+        reduced, size = runs.pop()
+        if reduced:
+            passes.append((prod(n for _, n in runs), size, inner))
+        else:
+            inner *= size
+    return passes or [(1, 1, inner)]
+
+
+def lower_reduction(row: Row, low: Lowering, passes: Sequence[tuple[int, int, int]], x: Place, y: Place) -> None:
+    """Emit the passes of a float32 reduction: `row.term` in the first, `row.finish` in the last."""
+    count = float(prod(n for _, n, _ in passes))
+    for i, (outer, n, inner) in enumerate(passes):
+        first, last = i == 0, i == len(passes) - 1
+        bound: dict[str, Binding] = {
+            "term": row.term if first else kernels.value,
+            "combine": row.combine,
+            "start": row.start,
+            "finish": row.finish if last else kernels.result,
+        }
+        target = y if last else low.scratch(DType.F32, outer * inner)
+        if inner == 1:
+            lanes = low.scratch(DType.F32, LANES)
+            low.call(kernels.reduce_rows.bind(**bound), outer, n, count, x, target, lanes, work=outer * n)
+        else:
+            lanes = low.scratch(DType.F32, LANES * LANES)
+            low.call(kernels.reduce_columns.bind(**bound), outer, n, inner, count, x, target, lanes, work=outer * n * inner)
+        x = target
+
+
+@dataclass(frozen=True)
+class _Arg:
+    """ArgMax or ArgMin: `better(a, b)` says whether a replaces b."""
+
+    name: str
+    better: Device
+    numpy: Callable[..., Array]
+
+
+class ArgReduce(Op):
+    """ArgMax and ArgMin."""
+
+    def __init__(self, row: _Arg) -> None:
+        self.row = row
+        self.name = row.name  # type: ignore[misc]
+
+    def axis(self, site: Site) -> int:
+        return site.axis(site.attr_int("axis", 0), site.type(0).rank)
+
+    def infer(self, site: Site) -> tuple[TensorType, ...]:
+        x = site.type(0)
+        if x.dtype not in (DType.F32, DType.I64):
+            raise UnsupportedError(f"node '{site.node.name}' ({self.name}): {x.dtype.value} is not supported")
+        if x.size == 0:
+            raise site.shape_error(f"input {x} has no elements")
+        return (TensorType(DType.I64, kept(site, x.shape, (self.axis(site),))),)
+
+    def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
+        x, axis = inputs[0], self.axis(site)
+        assert x is not None
+        if site.attr_int("select_last_index", 0):
+            found = x.shape[axis] - 1 - self.row.numpy(np.flip(x, axis), axis=axis)
+        else:
+            found = self.row.numpy(x, axis=axis)
+        return (np.asarray(found, np.int64).reshape(kept(site, x.shape, (axis,))),)
+
+    def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
+        return Streamed((kept_stream(site, only(site, streams), (self.axis(site),)),))
+
+    def lower(self, site: Site, low: Lowering) -> None:
+        x = site.type(0)
+        outer, n, inner = around(x.shape, self.axis(site))
+        kernel = kernels.arg_reduce.bind(better=self.row.better)
+        if x.dtype is DType.I64:
+            kernel = kernel.typed(x="i64p")
+        last = site.attr_int("select_last_index", 0)
+        low.call(kernel, outer, n, inner, last, low.input(0), low.output(0), work=outer * n * inner)
+
+
+def around(shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
+    """(elements before, along and behind `axis`)."""
+    return prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
+
+
+@register
+class CumSum(Op):
+    """See the module's text. Over time the sum so far becomes a state."""
+
+    name = "CumSum"
+    tolerance = Tolerance(4e-6, 2e-5)
+
+    def axis(self, site: Site) -> int:
+        return site.axis(int(site.need_const(1, "axis").item()), site.type(0).rank)
+
+    def infer(self, site: Site) -> tuple[TensorType, ...]:
+        x, axis = site.type(0), self.axis(site)
+        if x.dtype not in (DType.F32, DType.I64):
+            raise UnsupportedError(f"node '{site.node.name}' (CumSum): {x.dtype.value} is not supported")
+        carry = x.with_shape((*x.shape[:axis], 1, *x.shape[axis + 1 :]))
+        if site.has(2) and site.type(2) != carry:
+            raise site.shape_error(f"the sum so far is {site.type(2)}, it should be {carry}")
+        return x, carry
+
+    def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
+        x, axis = inputs[0], self.axis(site)
+        carry = inputs[2] if len(inputs) > 2 else None
+        assert x is not None
+        whole = x.sum(axis=axis, keepdims=True, dtype=x.dtype)
+        reverse, exclusive = site.attr_int("reverse", 0), site.attr_int("exclusive", 0)
+        y = np.flip(np.cumsum(np.flip(x, axis), axis), axis) if reverse else np.cumsum(x, axis)
+        y = y - x if exclusive else y
+        return (y, whole) if carry is None else (y + carry, whole + carry)
+
+    def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
+        x, axis = only(site, streams), self.axis(site)
+        if x.axis != axis:
+            return Streamed((x,))
+        if site.attr_int("reverse", 0):
+            raise site.not_streamable("it sums from the end of time, so it needs the whole clip")
+        carry = site.type(0).with_shape(tuple(1 if d == axis else n for d, n in enumerate(site.type(0).shape)))
+        state = StateSpec("sum", 2, 1, np.zeros(carry.shape, carry.dtype.numpy), "explicit")
+        return Streamed((x, StreamType(None, x.delay, x.stride)), states=(state,))
+
+    def lower(self, site: Site, low: Lowering) -> None:
+        x = site.type(0)
+        outer, n, inner = around(x.shape, self.axis(site))
+        kernel, frames = kernels.cumulate, n
+        if x.dtype is DType.I64:
+            kernel = kernel.typed(x="i64p", carry="i64p", y="i64p")
+        if site.has(2):
+            carry = low.update(1, 2)
+        else:
+            carry = low.output(1)
+            low.copy(low.weight(np.zeros(outer * inner, x.dtype.numpy)), carry, outer * inner)
+        low.call(
+            kernel, outer, n, inner, low.skip(frames), site.attr_int("exclusive", 0), site.attr_int("reverse", 0),
+            low.input(0), carry, low.output(0), work=outer * n * inner,
+        )  # fmt: skip
+
+
+class LogSumExp(Reduce):
+    """max + log(sum of exp(x - max)), the maximum over the same axes: nothing overflows."""
+
+    def lower(self, site: Site, low: Lowering) -> None:
+        shape, axes = site.type(0).shape, self.axes(site)
+        passes = split_axes(shape, axes)
+        top, shifted = low.scratch(DType.F32, site.out(0).size), low.scratch(DType.F32, site.type(0).size)
+        lower_reduction(ROWS["ReduceMax"], low, passes, low.input(0), top)
+        strides, step = [0] * len(shape), 1
+        whole = [1] * len(shape)
+        for d in reversed(range(len(shape))):
+            strides[d] = 0 if d in axes else step
+            step *= 1 if d in axes else shape[d]
+            whole[d] = prod(shape[d + 1 :])
+        body = Apply(kernels.shifted_exp, (Register(0), Register(1)))
+        low.loop(shape or (1,), [(low.input(0), whole or (1,)), (top, strides or (0,))], [body], shifted)
+        total = low.scratch(DType.F32, site.out(0).size)
+        lower_reduction(ROWS["ReduceSum"], low, passes, shifted, total)
+        body = Apply(kernels.unshifted_log, (Register(0), Register(1)))
+        low.loop((site.out(0).size,), [(total, (1,)), (top, (1,))], [body], low.output(0))
+
+
+def _log_sum_exp(x: Array, axes: tuple[int, ...], keep: bool) -> Array:
+    top = x.max(axis=axes, keepdims=True)
+    total = np.log(np.exp(x - top).sum(axis=axes, keepdims=True)) + top
+    return np.asarray(total if keep else total.squeeze(axes))
+
+
+#: the reductions by name
+ROWS = {
+    row.name: row
+    for row in (
+        Row("ReduceSum", lambda x, a, k: x.sum(axis=a, keepdims=k), integers=kernels.add),
+        Row("ReduceMean", lambda x, a, k: x.mean(axis=a, keepdims=k), finish=kernels.mean),
+        Row(
+            "ReduceMax", lambda x, a, k: x.max(axis=a, keepdims=k),
+            combine=kernels.maximum, start=-np.inf, integers=kernels.higher,
+        ),
+        Row(
+            "ReduceMin", lambda x, a, k: x.min(axis=a, keepdims=k),
+            combine=kernels.minimum, start=np.inf, integers=kernels.lower,
+        ),
+        Row(
+            "ReduceProd", lambda x, a, k: x.prod(axis=a, keepdims=k),
+            combine=kernels.multiply, start=1.0, integers=kernels.multiply,
+        ),
+        Row("ReduceL1", lambda x, a, k: np.abs(x).sum(axis=a, keepdims=k), term=kernels.magnitude),
+        Row(
+            "ReduceL2", lambda x, a, k: np.sqrt(np.square(x).sum(axis=a, keepdims=k)),
+            term=kernels.square, finish=kernels.root,
+        ),
+        Row("ReduceSumSquare", lambda x, a, k: np.square(x).sum(axis=a, keepdims=k), term=kernels.square),
+        Row("ReduceLogSum", lambda x, a, k: np.log(x.sum(axis=a, keepdims=k)), finish=kernels.logarithm),
+        Row("ReduceLogSumExp", _log_sum_exp),
+    )
+}  # fmt: skip
+
+for _row in ROWS.values():
+    register_instance(LogSumExp(_row) if _row.name == "ReduceLogSumExp" else Reduce(_row), _row.name)
+for _arg in (_Arg("ArgMax", kernels.greater, np.argmax), _Arg("ArgMin", kernels.smaller, np.argmin)):
+    register_instance(ArgReduce(_arg), _arg.name)

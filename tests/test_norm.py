@@ -1,0 +1,65 @@
+"""Normalisations keep the contract of ops."""
+
+from __future__ import annotations
+
+import numpy as np
+from contract import Case, Contract, floats
+
+from streamrnn.ir.graph import Array
+
+
+def positive(seed: int, *shape: int) -> Array:
+    return np.abs(floats(seed, *shape)) + np.float32(0.5)
+
+
+class TestLayerNormalization(Contract):
+    cases = [  # noqa: RUF012
+        Case("LayerNormalization", (floats(1, 6, 64), floats(2, 64), floats(3, 64)), time={0: 0}),
+        Case("LayerNormalization", (floats(1, 2, 33, scale=3) + 50, floats(2, 33)), {"epsilon": 1e-3}),
+        Case("LayerNormalization", (floats(1, 2, 5, 3, 4), floats(2, 3, 4), floats(3, 3, 4)), {"axis": 2}, 3, time={0: 1}),
+        Case("LayerNormalization", (floats(1, 2, 5, 4), floats(2, 5, 4)), {"axis": 1}, time={0: 1}, refused="over time"),
+    ]
+
+
+class TestRMSNormalization(Contract):
+    cases = [  # noqa: RUF012
+        Case("RMSNormalization", (floats(1, 6, 20), floats(2, 20)), time={0: 0}, onnx=False),
+        Case("RMSNormalization", (floats(1, 2, 3, 5), floats(2, 1)), {"axis": 1, "epsilon": 1e-2}, onnx=False),
+    ]
+
+
+class TestInstanceNormalization(Contract):
+    cases = [  # noqa: RUF012
+        Case("InstanceNormalization", (floats(1, 3, 4, 21), floats(2, 4), floats(3, 4)), time={0: 0}),
+        Case("InstanceNormalization", (floats(1, 1, 4, 3, 5), floats(2, 4), floats(3, 4)), time={0: 2}, refused="over time"),
+    ]
+
+
+class TestGroupNormalization(Contract):
+    cases = [  # noqa: RUF012
+        Case("GroupNormalization", (floats(1, 3, 4, 21), floats(2, 4), floats(3, 4)), {"num_groups": 2}, time={0: 0}),
+        Case("GroupNormalization", (floats(1, 1, 6, 3, 5), floats(2, 6), floats(3, 6)), {"num_groups": 1, "epsilon": 1e-2}),
+        Case(
+            "GroupNormalization", (floats(1, 1, 6, 7), floats(2, 6), floats(3, 6)), {"num_groups": 3},
+            time={0: 2}, refused="over time",
+        ),
+    ]  # fmt: skip
+
+
+class TestBatchNormalization(Contract):
+    cases = [  # noqa: RUF012
+        Case("BatchNormalization", (floats(1, 2, 5, 7), floats(2, 5), floats(3, 5), floats(4, 5), positive(5, 5)), time={0: 2}),
+        Case("BatchNormalization", (floats(1, 6, 5), floats(2, 5), floats(3, 5), floats(4, 5), positive(5, 5)), time={0: 0}),
+        Case(
+            "BatchNormalization", (floats(1, 1, 5, 3, 4), floats(2, 5), floats(3, 5), floats(4, 5), positive(5, 5)),
+            {"epsilon": 1e-3}, time={0: 1}, refused="channels",
+        ),
+    ]  # fmt: skip
+
+
+class TestLpNormalization(Contract):
+    cases = [  # noqa: RUF012
+        Case("LpNormalization", (floats(1, 3, 20),), {"p": 1}, time={0: 0}),
+        Case("LpNormalization", (floats(2, 3, 4, 5) * np.array([[[0]], [[1]], [[1]]], np.float32),), {"axis": 1}),
+        Case("LpNormalization", (floats(3, 3, 4),), {"axis": 0, "p": 2}, time={0: 0}, refused="over time"),
+    ]
