@@ -24,6 +24,9 @@ _LLVM = {
     DType.BOOL: "i8",
 }  # fmt: skip
 
+#: stands for the name in the text of a loop function
+_LOOP = "@loop"
+
 _PORT_KERNELS = (ports.nonfinite, ports.take_finite, ports.give_frames)
 
 
@@ -50,6 +53,7 @@ class _Driver:
     lines: list[str] = field(default_factory=list)
     functions: list[str] = field(default_factory=list)
     clones: dict[tuple[object, ...], str] = field(default_factory=dict)
+    loops: dict[str, str] = field(default_factory=dict)
     count: int = 0
 
     def text(self) -> str:
@@ -162,8 +166,11 @@ class _Driver:
             self.emit(f'call void @"{call.kernel.symbol}"({", ".join(args)}) noinline')
 
     def _loop(self, loop: Loop) -> None:
-        name = f"@l{len(self.functions)}"
-        self.functions.append(_loop_function(name, loop))
+        text = _loop_function(loop)
+        name = self.loops.get(text)
+        if name is None:
+            name = self.loops[text] = f"@l{len(self.loops)}"
+            self.functions.append(text.replace(_LOOP, name, 1))
         args = ", ".join(f"ptr {self.place(p)}" for p in (*(p for p, _ in loop.inputs), loop.output))
         self.emit(f"call void {name}({args})")
 
@@ -310,11 +317,11 @@ class _Driver:
         )
 
 
-def _loop_function(name: str, loop: Loop) -> str:
-    """A loop nest over `loop.shape` with the scalar functions of the body inlined."""
+def _loop_function(loop: Loop) -> str:
+    """A loop nest over `loop.shape` with the scalar functions of the body inlined; loops alike give the same text."""
     n = len(loop.inputs)
     params = [f"ptr noalias %p{i}" for i in range(n)] + ["ptr noalias %out"]
-    out: list[str] = [f"define internal void {name}({', '.join(params)}) noinline {{", "entry:", "  br label %h0"]
+    out: list[str] = [f"define internal void {_LOOP}({', '.join(params)}) noinline {{", "entry:", "  br label %h0"]
     rank = len(loop.shape)
     for d, _size in enumerate(loop.shape):
         before = "entry" if d == 0 else f"h{d - 1}"
