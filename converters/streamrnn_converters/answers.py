@@ -1,6 +1,6 @@
 """One answer for a clip, behind a delay: what onnxruntime would say after the frames that have arrived.
 
-A prefix of the clip is no oracle for it, because the file pads the prefix's end where the stream waits for the frames behind it.
+A prefix of the clip is no oracle for it, because the file pads the prefix's end where the stream waits for frames behind it.
 So the file is cut: its first part runs on the whole clip; its last part, behind the values that still have a time axis, runs on
 as many of their frames as the engine has seen.
 """

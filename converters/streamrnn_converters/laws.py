@@ -27,8 +27,6 @@ from streamrnn_converters.signals import Signal
 
 #: prefixes of a clip on which onnxruntime is run, at most; they are spaced by their logarithm
 PREFIXES = 12
-#: clips of a prescribed length that are run, at most
-CLIPS = 8
 
 
 @dataclass
@@ -128,7 +126,7 @@ class ClipLaw(Law):
                 f"and one answer for the clip at its end"
             )
         return (
-            f"onnxruntime on the whole clip and on up to {PREFIXES} prefixes: frame by frame, `delay` later; one answer for "
+            f"onnxruntime on the whole clip and on up to {PREFIXES} prefixes: frame by frame, later by the delay; one answer for "
             f"the clip with the engine's answer so far"
         )
 
@@ -152,7 +150,7 @@ class ClipLaw(Law):
             raise UnsupportedError(
                 f"the file's clip of {self.fixed} frames is no multiple of the {self.engine.frames} of a step"
             )
-        for k in range(min(CLIPS, max(1, signal.steps // each))):
+        for k in range(-(-signal.steps // each)):
             yield k * each, (k + 1) * each
 
     def _compare(self, block: Block, tracks: dict[str, Track], *, noise: bool) -> None:

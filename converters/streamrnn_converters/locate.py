@@ -81,7 +81,8 @@ def _values(
             oracle.step({name: a[t] for name, a in inputs.items()})
         expected = session.run(oracle.feeds({name: a[step] for name, a in inputs.items()}))
         found = _run(probe, names, inputs, last=True)
-        return {n: (expected[n], found[n][-1].reshape(expected[n].shape)) for n in names}
+        matched = ((n, _matched(ports[n], expected[n], found[n], late=False, complete=True)) for n in names)
+        return {name: pair for name, pair in matched if pair is not None}
     fixed = getattr(law, "fixed", None)
     if fixed is not None:
         inputs = signal.block(start, start + fixed // law.engine.frames)
@@ -107,8 +108,13 @@ def _run(probe: Engine, names: list[str], inputs: Mapping[str, Array], *, last: 
 
 
 def _matched(port: Port, expected: Array, found: Array, late: bool, complete: bool) -> tuple[Array, Array] | None:
-    """The part of a value that oracle and engine both have; None where there is none."""
+    """The part of a value that oracle and engine both have; None where there is none, or where a pass gave the name to a
+    value of another shape."""
     stream = port.stream
+    if expected.ndim != port.type.rank or any(
+        n != port.type.shape[d] for d, n in enumerate(expected.shape) if stream is None or d != stream.axis
+    ):
+        return None
     if stream is None:
         return expected, found[-1].reshape(expected.shape)
     if stream.axis is None:

@@ -208,20 +208,22 @@ def size(count: int) -> str:
     return f"{count} B"
 
 
+def _frames(count: int) -> str:
+    return f"{count} input frame{'s' * (count != 1)}"
+
+
 def facts(report: Report) -> Iterator[tuple[str, str]]:
     """Name and text of everything a reader wants to know about the model, in order."""
     yield "model", report.model
     yield "fingerprint", report.fingerprint[:16]
     yield "mode", report.mode + (f" ({report.mode_reason})" if report.mode_reason else "")
     yield "compared", report.law
-    yield (
-        "steps",
-        f"{report.steps} per signal, {report.frames} input frame{'s' * (report.frames != 1)} each; seed {report.seed}",
-    )
+    each = f", each of {_frames(report.frames)}" if report.mode == "frame" else ""
+    yield "steps", f"{report.steps} per signal{each}; seed {report.seed}"
     if report.mode == "frame":
         field_ = report.receptive_field
-        yield "delay", f"{report.delay} frames"
-        yield "receptive field", "unbounded (recurrent)" if field_ is None else f"{field_} frames"
+        yield "delay", _frames(report.delay)
+        yield "receptive field", "unbounded (recurrent)" if field_ is None else _frames(field_)
     yield "state", size(report.state_bytes)
     yield "weights", size(report.weights_bytes)
     yield "versions", ", ".join(f"{name} {version}" for name, version in report.versions.items())
