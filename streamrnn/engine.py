@@ -38,7 +38,8 @@ class PortInfo:
 class Engine:
     """A compiled model.
 
-    delay            steps from an input frame to the output frame that belongs to it
+    delay            input frames by which every output lags behind its input frame
+    latency          the delay, plus the wait for the rest of a step that takes several frames
     frames           input frames that one step takes (1 but for strided models and bounded look-ahead)
     receptive_field  input frames that one output frame depends on; None where recurrence makes it unbounded
     """
@@ -72,6 +73,11 @@ class Engine:
     @property
     def delay(self) -> int:
         return max((p.stream.delay * p.stream.stride for p in self.plan.outputs if p.stream), default=0)
+
+    @property
+    def latency(self) -> int:
+        """Input frames that an output frame waits for at worst: the delay, and the rest of a step of several frames."""
+        return self.delay + self.frames - 1
 
     @property
     def stride(self) -> int:

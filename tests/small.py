@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 from contract import floats
+from streamrnn_converters.passes.align import align
+from streamrnn_converters.passes.streamify import streamify
 
 from streamrnn import Engine
 from streamrnn.ir.graph import Graph, Node, Stage
 from streamrnn.ir.types import TensorType
 from streamrnn.ir.verify import infer_node, site_of, verify
-from streamrnn_converters.passes.align import align
-from streamrnn_converters.passes.streamify import streamify
 
 
 def typed(graph: Graph) -> Graph:

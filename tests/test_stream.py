@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from contract import floats
@@ -31,7 +33,7 @@ def test_any_chunking_gives_identical_bits(engine: Engine, cuts: list[int], view
     stream, whole = Stream(engine), Stream(engine).process(X)
     edges = [0, *sorted(cuts), len(X)]
     parts = []
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         if views and stop - start == 1:
             stream.inputs["x"][...] = X[start]
             parts.append(np.array(stream.step())[None])

@@ -189,7 +189,9 @@ def _plot(curve: Curve) -> str:
     svg = io.BytesIO()
     figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
     image = base64.b64encode(svg.getvalue()).decode()
-    label = escape(f"{curve.name}[{curve.element}] under signal {curve.signal}, onnxruntime and streamrnn, and their difference")
+    label = escape(
+        f"{curve.name}[{curve.element}] under signal {curve.signal}, onnxruntime and streamrnn, and their difference"
+    )
     return f'<img alt="{label}" width="100%" src="data:image/svg+xml;base64,{image}">'
 
 

@@ -165,9 +165,7 @@ def main() -> None:
     run = parse_run(__doc__)
     rng = make_deterministic(3)
     recordings = [64, 32, 8] if run.quick else [512, 64, 64]
-    data, validation, clean = (
-        np.stack([healthy(rng, LENGTH) for _ in range(n)]).astype(np.float32) for n in recordings
-    )
+    data, validation, clean = (np.stack([healthy(rng, LENGTH) for _ in range(n)]).astype(np.float32) for n in recordings)
     held_out = [faulty(rng, 2 * LENGTH, FAULTS) for _ in range(recordings[2])]
     model = Forecaster()
     started = time.perf_counter()

@@ -64,9 +64,7 @@ def mel_filters(low_hz: float = 60.0, high_hz: float = 7600.0) -> FloatArray:
     corners = 700 * (10 ** (np.linspace(low, high, MELS + 2) / 2595) - 1)
     bins = np.arange(BINS) * SAMPLE_RATE / WINDOW
     left, centre, right = (corners[i : MELS + i, None] for i in range(3))
-    return np.maximum(0, np.minimum((bins - left) / (centre - left), (right - bins) / (right - centre))).astype(
-        np.float32
-    )
+    return np.maximum(0, np.minimum((bins - left) / (centre - left), (right - bins) / (right - centre))).astype(np.float32)
 
 
 class Vad(nn.Module):
@@ -187,9 +185,7 @@ def evaluate(path: Path, scenes: list[Scene]) -> Scores:
     hits = np.sum(decided & labels)
     where = "on synthetic speech with held-out languages, voices and noises"
     scores = {
-        "roc_auc": score(
-            roc_auc(labels, out), "", f"area under the ROC curve per 10 ms frame, SNR 0 to 30 dB, {where}"
-        ),
+        "roc_auc": score(roc_auc(labels, out), "", f"area under the ROC curve per 10 ms frame, SNR 0 to 30 dB, {where}"),
         "accuracy": score(100 * np.mean(decided == labels), "%", f"frames decided rightly at 0.5, {where}"),
         "f1": score(2 * hits / (decided.sum() + labels.sum()), "", f"F1 of the speech frames at 0.5, {where}"),
         "speech_share": score(100 * labels.mean(), "%", "frames that are speech: the accuracy of always saying speech"),

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from streamrnn.ir.graph import Array, Graph
 from streamrnn_converters.onnx.raw import RawModel
-from streamrnn_converters.passes import align, declutter, finite, fold, fuse, streamify
+from streamrnn_converters.passes import align, declutter, finite, fold, fuse, split, streamify
 
 #: fold reads the file; the others rewrite graphs, in this order (window mode has no time to remove)
 PIPELINE: Mapping[str, Callable[..., Graph]] = {
     "fold": fold.fold,
     "finite": finite.check_finite,
     "declutter": declutter.declutter,
+    "split": split.split_directions,
     "streamify": streamify.streamify,
     "align": align.align,
     "fuse": fuse.fuse,
@@ -37,5 +38,7 @@ class Pipeline:
         return self.run("finite", self.run("fold", model, shapes, bind, outputs))
 
     def streamify(self, graph: Graph, axes: Mapping[str, int], chunk: int) -> Graph:
-        """streamify, align, fuse."""
+        """streamify, align, fuse; with chunks of several frames, directions are split first."""
+        if chunk > 1:
+            graph = self.run("split", graph)
         return self.run("fuse", self.run("align", self.run("streamify", graph, axes, chunk)))
