@@ -30,16 +30,8 @@ def _entry(kernel: Kernel, mangled: str) -> str:
     """LLVM text of the C-like entry around Numba's calling convention (status result, pointers for value and exception)."""
     kinds = [llvm_type(ctype) for _, ctype in kernel.params]
     args = ", ".join(f"{kind} %a{i}" for i, kind in enumerate(kinds))
-    # Numba passes booleans as i1 but returns them as i8
-    passed, before = [], []
-    for i, (kind, (_, ctype)) in enumerate(zip(kinds, kernel.params, strict=True)):
-        if ctype == "b1":
-            before.append(f"  %b{i} = trunc i8 %a{i} to i1")
-            passed.append((f"i1 %b{i}", "i1"))
-        else:
-            passed.append((f"{kind} %a{i}", kind))
-    declared = ", ".join(["ptr", "ptr", *(kind for _, kind in passed)])
-    called = ", ".join(["ptr %ret", "ptr %exc", *(text for text, _ in passed)])
+    declared = ", ".join(["ptr", "ptr", *kinds])
+    called = ", ".join(["ptr %ret", "ptr %exc", *(f"{kind} %a{i}" for i, kind in enumerate(kinds))])
     result = llvm_type(kernel.returns) if kernel.returns else "void"
     slot = result if kernel.returns else "i64"
     tail = f"  %r = load {result}, ptr %ret\n  ret {result} %r" if kernel.returns else "  ret void"
@@ -47,8 +39,7 @@ def _entry(kernel: Kernel, mangled: str) -> str:
         f'declare i32 @"{mangled}"({declared})\n'
         f'define {result} @"{kernel.symbol}"({args}) {{\n'
         f"  %ret = alloca {slot}\n  %exc = alloca ptr\n"
-        + "".join(line + "\n" for line in before)
-        + f'  %status = call i32 @"{mangled}"({called})\n{tail}\n}}\n'
+        f'  %status = call i32 @"{mangled}"({called})\n{tail}\n}}\n'
     )
 
 

@@ -108,7 +108,7 @@ def _magnitude(size: Real, y: Real) -> Real:
 def power(x: Real, y: Real) -> Real:
     """x ** y with C's special cases: 1 for y = 0 or x = 1, NaN for a negative x and a y that is no whole number.
 
-    At most 1 ulp. Method: Dekker's pairs, the polynomials of SLEEF's logkf and Cephes' expf.
+    At most 1.5 ulp. Method: Dekker's pairs, the polynomials of SLEEF's logkf and Cephes' expf.
     """
     size = absolute(x)
     at_zero, at_inf = pick_less(y, ZERO, INF, ZERO), pick_less(y, ZERO, ZERO, INF)

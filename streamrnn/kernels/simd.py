@@ -96,7 +96,7 @@ def pick_less(a: Real, b: Real, yes: Real, no: Real) -> Real:
 @Primitive
 def pick_equal(a: Real, b: Real, yes: Real, no: Real) -> Real:
     """`yes` where a == b, else `no` (also where a or b is NaN)."""
-    return np.where(np.equal(a, b), yes, no).astype(np.float32)[()]
+    return np.asarray(np.where(np.equal(a, b), yes, no), np.float32)[()]
 
 
 @Primitive

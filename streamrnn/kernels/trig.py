@@ -114,7 +114,7 @@ def asin(x: Real) -> Real:
 
 @device
 def acos(x: Real) -> Real:
-    """Inverse cosine; NaN outside -1 .. 1. At most 3 ulp. Method: Cephes acosf."""
+    """Inverse cosine; NaN outside -1 .. 1. At most 2 ulp. Method: Cephes acosf."""
     size = absolute(x)
     s = pick_less(HALF, size, (ONE - size) * HALF, x * x)
     y = _asin_small(pick_less(HALF, size, sqrt(s), x), s)

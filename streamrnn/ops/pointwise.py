@@ -1,135 +1,142 @@
-"""Ops that treat every element alone, with NumPy broadcasting: one table row each.
+"""Ops that treat every element alone, with NumPy broadcasting: one loop over the elements of the output.
 
-A row names the scalar kernel for each element type, the same function in NumPy, and the attributes that become further
-arguments. Source of each: its page on onnx.ai/onnx/operators.
-
-`Fused` is a chain of such ops in one loop, made by the `fuse` pass. Its body is a list of texts like "Mul 0 1" or
-"LeakyRelu 2 =0.01": the op, then its operands: inputs of the node, then earlier results, or a literal.
+What such a node computes is a body: a list of lines like "Mul 0 1" or "LeakyRelu 2 =0.01". A line is a row of
+`pointwise_table` and its operands: inputs of the node, then the results of earlier lines, or a literal. Most ops are one
+line; Clip, Sum or Mean are a few; `Fused`, made by the `fuse` pass, carries the lines of a whole chain of nodes. A body
+without lines is the identity: the output is input 0, and no loop is needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from streamrnn.errors import GraphError, UnsupportedError
 from streamrnn.ir.graph import Array
 from streamrnn.ir.lowering import Apply, Lowering, Register
-from streamrnn.ir.op import Op, Site, Streamed, Tolerance, register, register_instance
-from streamrnn.ir.types import DType, StreamType, TensorType
-from streamrnn.kernels import scalar
-from streamrnn.kernels._jit import Kernel
+from streamrnn.ir.op import Op, Site, Streamed, find_op, register, register_instance
+from streamrnn.ir.types import StreamType, TensorType
 from streamrnn.ops._time import join
-
-_BACK = {"f32": DType.F32, "f64": DType.F64, "i64": DType.I64, "i32": DType.I32, "u8": DType.U8, "b1": DType.BOOL}
-
-
-@dataclass(frozen=True)
-class Row:
-    """kernels: by element type of the (first) input. attrs: (name, default) of attributes passed after the inputs."""
-
-    name: str
-    arity: int
-    numpy: Callable[..., Array]
-    kernels: Mapping[DType, Kernel]
-    attrs: tuple[tuple[str, float], ...] = ()
-    tolerance: Tolerance = field(default_factory=Tolerance)
+from streamrnn.ops.pointwise_table import DTYPES, EXPANSIONS, PARTS, ROWS, Row, line
 
 
 class Pointwise(Op):
-    """An op made from a Row."""
+    """An op that is a body of lines."""
+
+    @abstractmethod
+    def lines(self, site: Site) -> Sequence[str]:
+        """The body."""
+
+    def infer(self, site: Site) -> tuple[TensorType, ...]:
+        types = [t for t in site.types if t is not None]
+        body = _parsed(site, self.lines(site))
+        dtype = DTYPES[str(body[-1].function.returns)] if body else site.type(0).dtype
+        return (TensorType(dtype, broadcast(site, types)),)
+
+    def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
+        values: list[Array | None] = list(inputs)
+        with np.errstate(all="ignore"):
+            for text in self.lines(site):
+                row, operands = _split(site, text)
+                values.append(np.asarray(row.numpy(*(o if isinstance(o, float) else values[o] for o in operands))))
+        result = values[-1] if len(values) > len(inputs) else values[0]
+        assert result is not None
+        shape = np.broadcast_shapes(*(a.shape for a in inputs if a is not None))
+        return (np.broadcast_to(result, shape).copy(),)
+
+    def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
+        return join(site, streams)
+
+    def lower(self, site: Site, low: Lowering) -> None:
+        body = _parsed(site, self.lines(site))
+        if body:
+            lower_loop(site, low, body)
+        else:
+            low.view(0, 0)
+
+
+class Single(Pointwise):
+    """An op that is one row of the table."""
 
     def __init__(self, row: Row) -> None:
         self.row = row
         self.name = row.name  # type: ignore[misc]
         self.tolerance = row.tolerance  # type: ignore[misc]
 
-    def kernel(self, site: Site) -> Kernel:
-        dtype = site.type(0).dtype
-        found = self.row.kernels.get(dtype)
-        if found is None:
-            known = ", ".join(d.value for d in self.row.kernels)
-            raise UnsupportedError(f"node '{site.node.name}' ({self.name}): {dtype.value} is not supported, only {known}")
-        return found
-
-    def infer(self, site: Site) -> tuple[TensorType, ...]:
+    def lines(self, site: Site) -> Sequence[str]:
         if len(site.types) != self.row.arity:
             raise site.shape_error(f"takes {self.row.arity} inputs, not {len(site.types)}")
-        types = [site.type(i) for i in range(self.row.arity)]
-        if len({t.dtype for t in types}) > 1:
-            raise site.shape_error(f"inputs have different element types: {', '.join(map(str, types))}")
-        returns = self.kernel(site).returns
-        return (TensorType(_BACK[str(returns)], broadcast(site, types)),)
-
-    def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
-        extra = [site.attr_float(name, default) for name, default in self.row.attrs]
-        return (np.asarray(self.row.numpy(*inputs, *extra)),)
-
-    def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
-        return join(site, streams)
-
-    def lower(self, site: Site, low: Lowering) -> None:
         literals = [site.attr_float(name, default) for name, default in self.row.attrs]
-        args: list[Register | float] = [*map(Register, range(self.row.arity)), *literals]
-        lower_loop(site, low, [Apply(self.kernel(site), tuple(args))])
+        return [line(self.name, *range(self.row.arity), *literals)]
+
+
+class Expanded(Pointwise):
+    """An op that is several lines, which depend on the node."""
+
+    def __init__(self, name: str, expansion: Callable[[Site], list[str]]) -> None:
+        self.name = name  # type: ignore[misc]
+        self.expansion = expansion
+
+    def lines(self, site: Site) -> Sequence[str]:
+        return self.expansion(site)
 
 
 @register
-class Fused(Op):
-    """A chain of pointwise ops in one loop; see the module's text."""
+class Fused(Pointwise):
+    """A chain of pointwise nodes in one loop. Attribute body: its lines."""
 
     name = "Fused"
 
-    def infer(self, site: Site) -> tuple[TensorType, ...]:
-        types = [t for t in site.types if t is not None]
-        body = self._body(site)
-        return (TensorType(_BACK[str(body[-1].function.returns)], broadcast(site, types)),)
-
-    def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
-        values: list[Array | None] = list(inputs)
-        for line in self._lines(site):
-            name, *operands = line.split()
-            args = [float(o[1:]) if o.startswith("=") else values[int(o)] for o in operands]
-            values.append(np.asarray(_ROWS[name].numpy(*args)))
-        assert values[-1] is not None
-        return (values[-1],)
-
-    def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
-        return join(site, streams)
-
-    def lower(self, site: Site, low: Lowering) -> None:
-        lower_loop(site, low, self._body(site))
-
-    def _lines(self, site: Site) -> tuple[str, ...]:
+    def lines(self, site: Site) -> Sequence[str]:
         body = site.node.attrs.get("body")
-        if not isinstance(body, tuple) or not body or not all(isinstance(line, str) for line in body):
+        if not isinstance(body, tuple) or not body or not all(isinstance(text, str) for text in body):
             raise GraphError(f"node '{site.node.name}' (Fused): body {body!r} is not a list of texts")
-        return tuple(str(line) for line in body)
+        return [str(text) for text in body]
 
-    def _body(self, site: Site) -> list[Apply]:
-        kinds = [site.type(i).dtype for i in range(len(site.types))]
-        body = []
-        for line in self._lines(site):
-            name, *operands = line.split()
-            if name not in _ROWS:
-                raise GraphError(f"node '{site.node.name}' (Fused): '{name}' is not a pointwise op")
-            args: list[Register | float] = []
-            for operand in operands:
-                if operand.startswith("="):
-                    args.append(float(operand[1:]))
-                elif operand.isdigit() and int(operand) < len(kinds):
-                    args.append(Register(int(operand)))
-                else:
-                    raise GraphError(f"node '{site.node.name}' (Fused): operand {operand!r} is not known yet")
-            first = args[0]
-            function = _ROWS[name].kernels.get(kinds[first.index]) if isinstance(first, Register) else None
-            if function is None or len(function.params) != len(args):
-                raise GraphError(f"node '{site.node.name}' (Fused): no kernel fits {line!r}")
-            body.append(Apply(function, tuple(args)))
-            kinds.append(_BACK[str(function.returns)])
-        return body
+
+def _split(site: Site, text: str) -> tuple[Row, list[int | float]]:
+    """The row and the operands of a line. Raises GraphError."""
+    name, *operands = text.split() or [""]
+    if name not in ROWS:
+        raise GraphError(f"node '{site.node.name}' ({site.node.op}): '{name}' is not a pointwise function")
+    try:
+        return ROWS[name], [float(o[1:]) if o.startswith("=") else int(o) for o in operands]
+    except ValueError:
+        raise GraphError(f"node '{site.node.name}' ({site.node.op}): {text!r} has an operand that is no number") from None
+
+
+def _parsed(site: Site, lines: Sequence[str]) -> list[Apply]:
+    """The kernels behind the lines, chosen by the element types. Raises GraphError, UnsupportedError."""
+    kinds = [None if t is None else t.dtype for t in site.types]
+    # omitted inputs take no register of the loop
+    given = [k for k, kind in enumerate(kinds) if kind is not None]
+    numbers = {k: position for position, k in enumerate(given)}
+    body: list[Apply] = []
+    for text in lines:
+        row, operands = _split(site, text)
+        unknown = [o for o in operands if isinstance(o, int) and o not in numbers]
+        if unknown:
+            raise GraphError(f"node '{site.node.name}' ({site.node.op}): {text!r} reads {unknown}, which is not known yet")
+        found = [kinds[o] if isinstance(o, int) else None for o in operands]
+        function = row.kernel(found)
+        if function is None:
+            types = ", ".join(kind.value for kind in found if kind is not None)
+            raise UnsupportedError(
+                f"node '{site.node.name}' ({site.node.op}): {row.name} of ({types}) is not supported, only {row.signatures()}; "
+                f"put a Cast in front of it"
+            )
+        body.append(Apply(function, tuple(Register(numbers[o]) if isinstance(o, int) else o for o in operands)))
+        numbers[len(kinds)] = len(given) + len(body) - 1
+        kinds.append(DTYPES[str(function.returns)])
+    return body
+
+
+def pointwise_lines(site: Site) -> Sequence[str]:
+    """The body of a pointwise node; empty for any other node, and for one that hands its input on."""
+    op = find_op(site.node.op)
+    return op.lines(site) if isinstance(op, Pointwise) else ()
 
 
 def broadcast(site: Site, types: Sequence[TensorType]) -> tuple[int, ...]:
@@ -143,8 +150,12 @@ def broadcast(site: Site, types: Sequence[TensorType]) -> tuple[int, ...]:
 def lower_loop(site: Site, low: Lowering, body: Sequence[Apply]) -> None:
     """Emit one loop over the output's elements, with neighbouring dimensions merged where every input allows it."""
     shape = site.out(0).shape
-    strides = [_strides(site.type(i).shape, shape) for i in range(len(site.types))]
-    dims: list[list[int]] = []  # rows of [size, stride of input 0, stride of input 1, ...]
+    output = low.output(0)
+    if site.out(0).size == 0:
+        return
+    given = [k for k in range(len(site.types)) if site.has(k)]
+    strides = [_strides(site.type(k).shape, shape) for k in given]
+    dims: list[list[int]] = []  # rows of [size, stride of each input]
     for d, size in enumerate(shape):
         row = [size, *(s[d] for s in strides)]
         if size == 1:
@@ -154,8 +165,8 @@ def lower_loop(site: Site, low: Lowering, body: Sequence[Apply]) -> None:
         else:
             dims.append(row)
     dims = dims or [[1, *(0 for _ in strides)]]
-    inputs = [(low.input(i), [row[1 + i] for row in dims]) for i in range(len(strides))]
-    low.loop([row[0] for row in dims], inputs, body, low.output(0))
+    inputs = [(low.input(k), [row[1 + i] for row in dims]) for i, k in enumerate(given)]
+    low.loop([row[0] for row in dims], inputs, body, output)
 
 
 def _strides(shape: tuple[int, ...], target: tuple[int, ...]) -> list[int]:
@@ -168,30 +179,8 @@ def _strides(shape: tuple[int, ...], target: tuple[int, ...]) -> list[int]:
     return strides
 
 
-def _f32(kernel: Kernel) -> dict[DType, Kernel]:
-    return {DType.F32: kernel}
-
-
-_ROWS: dict[str, Row] = {
-    row.name: row
-    for row in (
-        Row("Add", 2, np.add, {DType.F32: scalar.add, DType.I64: scalar.add_i64}),
-        Row("Sub", 2, np.subtract, _f32(scalar.sub)),
-        Row("Mul", 2, np.multiply, _f32(scalar.mul)),
-        Row("Div", 2, np.divide, _f32(scalar.div)),
-        Row("Relu", 1, lambda x: np.maximum(x, 0), _f32(scalar.relu)),
-        Row("LeakyRelu", 1, lambda x, a: np.where(x < 0, a * x, x), _f32(scalar.leaky_relu), (("alpha", 0.01),)),
-        Row("Sigmoid", 1, lambda x: 1 / (1 + np.exp(-x)), _f32(scalar.sigmoid)),
-        Row("Tanh", 1, np.tanh, _f32(scalar.tanh)),
-        Row("Exp", 1, np.exp, _f32(scalar.exp)),
-        Row("Less", 2, np.less, _f32(scalar.less)),
-    )
-}
-
-for _row in _ROWS.values():
-    register_instance(Pointwise(_row), _row.name)
-
-
-def pointwise_row(name: str) -> Row | None:
-    """The table row of a pointwise op, or None."""
-    return _ROWS.get(name)
+for _name, _row in ROWS.items():
+    if _name not in EXPANSIONS and _name not in PARTS:
+        register_instance(Single(_row), _name)
+for _name, _expansion in EXPANSIONS.items():
+    register_instance(Expanded(_name, _expansion), _name)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from streamrnn.ir.graph import Graph, Node
-from streamrnn.ir.verify import verify
-from streamrnn.ops.pointwise import pointwise_row
+from streamrnn.ir.verify import site_of, verify
+from streamrnn.ops.pointwise import pointwise_lines
 
 #: inputs of one loop; more pointers than this cost registers and gain nothing
 MAX_INPUTS = 8
@@ -23,10 +23,10 @@ def fuse(graph: Graph) -> Graph:
     for index, node in enumerate(nodes):
         merged = node
         while (source := _mergeable(graph, merged, made, uses, results)) is not None:
-            merged = _merge(merged, source)
+            merged = _merge(graph, merged, source)
             dropped.add(source.outputs[0])
         nodes[index] = merged
-        if _is_pointwise(merged):
+        if _is_pointwise(graph, merged):
             made[merged.outputs[0]] = merged
     kept = tuple(n for n in nodes if not (len(n.outputs) == 1 and n.outputs[0] in dropped))
     types = {name: t for name, t in graph.types.items() if name not in dropped}
@@ -34,13 +34,13 @@ def fuse(graph: Graph) -> Graph:
     return verify(graph.replace(nodes=kept, types=types, streams=streams))
 
 
-def _is_pointwise(node: Node) -> bool:
-    return node.op == "Fused" or (pointwise_row(node.op) is not None and all(node.inputs))
+def _is_pointwise(graph: Graph, node: Node) -> bool:
+    return all(node.inputs) and bool(pointwise_lines(site_of(graph, node)))
 
 
 def _mergeable(graph: Graph, node: Node, made: dict[str, Node], uses: dict[str, int], results: set[str]) -> Node | None:
     """A producer of one of the node's inputs that can move into the node's loop."""
-    if not _is_pointwise(node):
+    if not _is_pointwise(graph, node):
         return None
     for name in node.inputs:
         source = made.get(name)
@@ -55,23 +55,16 @@ def _mergeable(graph: Graph, node: Node, made: dict[str, Node], uses: dict[str, 
     return None
 
 
-def _body(node: Node) -> list[list[str]]:
-    """Lines of operands, each split: op, then register numbers or literals."""
-    if node.op == "Fused":
-        lines = node.attrs["body"]
-        assert isinstance(lines, tuple)
-        return [str(line).split() for line in lines]
-    row = pointwise_row(node.op)
-    assert row is not None
-    literals = [f"={float(str(node.attrs.get(name, default)))!r}" for name, default in row.attrs]
-    return [[node.op, *(str(i) for i in range(len(node.inputs))), *literals]]
+def _body(graph: Graph, node: Node) -> list[list[str]]:
+    """Lines of operands, each split: function, then register numbers or literals."""
+    return [text.split() for text in pointwise_lines(site_of(graph, node))]
 
 
-def _merge(node: Node, source: Node) -> Node:
+def _merge(graph: Graph, node: Node, source: Node) -> Node:
     """One node that computes `source` and then `node`."""
     name = source.outputs[0]
     inputs = tuple(dict.fromkeys([*source.inputs, *(n for n in node.inputs if n != name)]))
-    first, second = _body(source), _body(node)
+    first, second = _body(graph, source), _body(graph, node)
     count = len(inputs)
 
     def register(operand: str, own: Node, results_at: int) -> str:

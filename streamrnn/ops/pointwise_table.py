@@ -1,0 +1,287 @@
+"""The pointwise ops: one row each. `pointwise` has the mechanism.
+
+ROWS       scalar functions: the name, the same function in NumPy, a kernel for each combination of element types.
+EXPANSIONS what ops are made of that are no single function: their lines, given the node.
+
+Source of each op: its page on onnx.ai/onnx/operators.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from streamrnn.errors import UnsupportedError
+from streamrnn.ir.graph import Array
+from streamrnn.ir.op import Site, Tolerance
+from streamrnn.ir.types import DType
+from streamrnn.kernels import casts, scalar
+from streamrnn.kernels._jit import Kernel
+
+#: element type of each C type that a scalar kernel takes or gives
+DTYPES = {"f32": DType.F32, "f64": DType.F64, "i64": DType.I64, "i32": DType.I32, "u8": DType.U8, "b1": DType.BOOL}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A scalar function.
+
+    numpy:   the same on arrays, keeping their element type.
+    kernels: one for each combination of element types; parameters behind the inputs are attributes.
+    attrs:   (name, default) of those attributes.
+    """
+
+    name: str
+    numpy: Callable[..., Array]
+    kernels: tuple[Kernel, ...]
+    attrs: tuple[tuple[str, float], ...] = ()
+    tolerance: Tolerance = field(default_factory=Tolerance)
+
+    @property
+    def arity(self) -> int:
+        """Number of inputs."""
+        return len(self.kernels[0].params) - len(self.attrs)
+
+    def kernel(self, kinds: Sequence[DType | None]) -> Kernel | None:
+        """The kernel for operands of these element types; None stands for a literal, which is a float."""
+        for kernel in self.kernels:
+            own = [DTYPES[ctype] for _, ctype in kernel.params]
+            if len(own) == len(kinds) and all(
+                o.is_float if kind is None else o is kind for o, kind in zip(own, kinds, strict=True)
+            ):
+                return kernel
+        return None
+
+    def signatures(self) -> str:
+        """The combinations of element types, for messages."""
+        inputs = ([DTYPES[ctype].value for _, ctype in k.params[: self.arity]] for k in self.kernels)
+        return ", ".join(f"({', '.join(names)})" for names in inputs)
+
+
+def over(kernel: Kernel, *ctypes: str) -> tuple[Kernel, ...]:
+    """`kernel` as it stands, and with each of `ctypes` in place of its first parameter's C type."""
+    own = kernel.params[0][1]
+    swapped = [name for name, ctype in kernel.params if ctype == own] + (["result"] if kernel.returns == own else [])
+    return kernel, *(kernel.typed(**dict.fromkeys(swapped, ctype)) for ctype in ctypes)
+
+
+def _choices(kernel: Kernel, *ctypes: str) -> tuple[Kernel, ...]:
+    return tuple(kernel.typed(a=ctype, b=ctype, result=ctype) for ctype in ctypes)
+
+
+# -- NumPy where it takes more than a name ----------------------------------------------------------------------------
+
+
+def _divide(a: Array, b: Array) -> Array:
+    """Floats as usual, integers rounded toward zero; 0 for an integer 0 below."""
+    if np.result_type(a, b).kind == "f":
+        return np.asarray(np.divide(a, b))
+    quotient = np.floor_divide(a, b)
+    return np.asarray(quotient + ((quotient < 0) & (quotient * b != a)), quotient.dtype)
+
+
+def _power(a: Array, b: Array) -> Array:
+    """The element type of the result is that of the base."""
+    whole = a.dtype.kind in "iu" and b.dtype.kind in "iu" and not np.any(np.less(b, 0))
+    return np.asarray(np.power(a if whole else a.astype(np.float64), b), a.dtype)
+
+
+def _where_negative(x: Array, y: Array) -> Array:
+    return np.where(x < 0, y, x)
+
+
+def _expm1(x: Array) -> Array:
+    return np.asarray(np.expm1(np.minimum(x, 0)))
+
+
+def _sigmoid(x: Array) -> Array:
+    return np.asarray(1 / (1 + np.exp(-x)))
+
+
+def _erf(x: Array) -> Array:
+    return np.vectorize(math.erf, otypes=[np.asarray(x).dtype])(x)
+
+
+def _gelu_tanh(x: Array) -> Array:
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def _isinf(x: Array, negative: float, positive: float) -> Array:
+    return (np.isposinf(x) & (positive != 0)) | (np.isneginf(x) & (negative != 0))
+
+
+# -- casts ------------------------------------------------------------------------------------------------------------
+
+
+def _cast_kernel(source: str, target: str) -> Kernel:
+    floats = ("f32", "f64")
+    if target == "b1":
+        return (casts.nonzero if source in floats else casts.nonzero_int).typed(x=source)
+    if source in floats and target not in floats:
+        return (casts.truncate_i64 if target == "i64" else casts.truncate_i32).typed(x=source, result=target)
+    return casts.cast.typed(x=source, result=target)
+
+
+def _cast_row(ctype: str, dtype: DType) -> Row:
+    kernels = tuple(_cast_kernel(source, ctype) for source in DTYPES if source != ctype)
+    return Row(f"Cast.{dtype.value}", lambda x: np.asarray(x).astype(dtype.numpy), kernels)
+
+
+# -- the rows -----------------------------------------------------------------------------------------------------------
+
+_INTS = ("i64", "i32")
+_ALPHA = (("alpha", 1.0),)
+
+ROWS: Mapping[str, Row] = {
+    row.name: row
+    for row in (
+        Row("Add", np.add, over(scalar.add, *_INTS)),
+        Row("Sub", np.subtract, over(scalar.sub, *_INTS)),
+        Row("Mul", np.multiply, over(scalar.mul, *_INTS)),
+        Row("Div", _divide, (scalar.div, *over(scalar.div_int, "i32"))),
+        Row("Mod", np.mod, over(scalar.mod_int, "i32")),
+        Row("FMod", np.fmod, (scalar.fmod, *over(scalar.fmod_int, "i32"))),
+        Row("Pow", _power, (scalar.power, scalar.power.typed(b="i64"), scalar.power.typed(b="i32"))),
+        Row("Neg", np.negative, over(scalar.neg, *_INTS)),
+        Row("Abs", np.abs, (scalar.abs_real, *over(scalar.abs_int, "i32"))),
+        Row("Sign", np.sign, (scalar.sign, *over(scalar.sign_int, "i32"))),
+        Row("Min", np.minimum, over(scalar.minimum, *_INTS)),
+        Row("Max", np.maximum, over(scalar.maximum, *_INTS)),
+        Row("Reciprocal", lambda x: 1 / x, (scalar.reciprocal,)),
+        Row("Sqrt", np.sqrt, (scalar.sqrt,)),
+        Row("Exp", np.exp, (scalar.exp,)),
+        Row("Log", np.log, (scalar.log,)),
+        Row("Erf", _erf, (scalar.erf,)),
+        Row("Floor", np.floor, (scalar.floor,)),
+        Row("Ceil", np.ceil, (scalar.ceil,)),
+        Row("Round", np.rint, (scalar.round_even,)),
+        Row("Sin", np.sin, (scalar.sin,)),
+        Row("Cos", np.cos, (scalar.cos,)),
+        Row("Tan", np.tan, (scalar.tan,)),
+        Row("Asin", np.arcsin, (scalar.asin,)),
+        Row("Acos", np.arccos, (scalar.acos,)),
+        Row("Atan", np.arctan, (scalar.atan,)),
+        Row("Sinh", np.sinh, (scalar.sinh,)),
+        Row("Cosh", np.cosh, (scalar.cosh,)),
+        Row("Asinh", np.arcsinh, (scalar.asinh,)),
+        Row("Acosh", np.arccosh, (scalar.acosh,)),
+        Row("Atanh", np.arctanh, (scalar.atanh,)),
+        Row("Equal", np.equal, over(scalar.equal, *_INTS, "b1")),
+        Row("Less", np.less, over(scalar.less, *_INTS)),
+        Row("LessOrEqual", np.less_equal, over(scalar.less_or_equal, *_INTS)),
+        Row("Greater", np.greater, over(scalar.greater, *_INTS)),
+        Row("GreaterOrEqual", np.greater_equal, over(scalar.greater_or_equal, *_INTS)),
+        Row("And", np.logical_and, (scalar.logical_and,)),
+        Row("Or", np.logical_or, (scalar.logical_or,)),
+        Row("Xor", np.logical_xor, (scalar.logical_xor,)),
+        Row("Not", np.logical_not, (scalar.logical_not,)),
+        Row("Where", np.where, (scalar.where, *_choices(scalar.where, *_INTS, "u8", "b1"))),
+        Row("IsNaN", np.isnan, (scalar.isnan,)),
+        Row("IsInf", _isinf, (scalar.isinf,), (("detect_negative", 1.0), ("detect_positive", 1.0))),
+        Row("Relu", lambda x: np.maximum(x, 0), (scalar.relu,)),
+        Row("LeakyRelu", lambda x, a: _where_negative(x, a * x), (scalar.leaky_relu,), (("alpha", 0.01),)),
+        Row("PRelu", lambda x, a: _where_negative(x, a * x), (scalar.leaky_relu,)),
+        Row("Elu", lambda x, a: _where_negative(x, a * _expm1(x)), (scalar.elu,), _ALPHA),
+        Row(
+            "Selu",
+            lambda x, a, g: g * _where_negative(x, a * _expm1(x)),
+            (scalar.selu,),
+            (("alpha", 1.67326319217681884765625), ("gamma", 1.05070102214813232421875)),
+        ),
+        Row("Celu", lambda x, a: _where_negative(x, a * _expm1(x / a)), (scalar.celu,), _ALPHA),
+        Row("Sigmoid", _sigmoid, (scalar.sigmoid,)),
+        Row(
+            "HardSigmoid",
+            lambda x, a, b: np.clip(a * x + b, 0, 1),
+            (scalar.hard_sigmoid,),
+            (("alpha", 0.2), ("beta", 0.5)),
+        ),
+        Row("HardSwish", lambda x: x * np.clip(x / 6 + 0.5, 0, 1), (scalar.hard_swish,)),
+        Row("Swish", lambda x, a: x * _sigmoid(a * x), (scalar.swish,), _ALPHA),
+        Row("GeluErf", lambda x: 0.5 * x * (1 + _erf(x / math.sqrt(2))), (scalar.gelu,)),
+        Row("GeluTanh", _gelu_tanh, (scalar.gelu_tanh,)),
+        Row("Mish", lambda x: x * np.tanh(np.logaddexp(0, x)), (scalar.mish,)),
+        Row("Tanh", np.tanh, (scalar.tanh,)),
+        Row("Softplus", lambda x: np.logaddexp(0, x), (scalar.softplus,)),
+        Row("Softsign", lambda x: x / (1 + np.abs(x)), (scalar.softsign,)),
+        Row("ThresholdedRelu", lambda x, a: np.where(x > a, x, 0), (scalar.thresholded_relu,), _ALPHA),
+        *(_cast_row(ctype, dtype) for ctype, dtype in DTYPES.items()),
+    )
+}
+
+
+# -- ops that are no single row -------------------------------------------------------------------------------------------
+
+
+def line(name: str, *operands: int | float) -> str:
+    """One line of a body: the row's name, then register numbers (int) and literals (float)."""
+    return " ".join([name, *(f"={o!r}" if isinstance(o, float) else str(o) for o in operands)])
+
+
+def chain(name: str, site: Site) -> list[str]:
+    """A function of two inputs over any number of them, from the left."""
+    n = len(site.types)
+    return [line(name, 0 if k == 1 else n + k - 2, k) for k in range(1, n)]
+
+
+def _mean(site: Site) -> list[str]:
+    n = len(site.types)
+    return [*chain("Add", site), line("Div", 2 * n - 2, float(n))] if n > 1 else []
+
+
+def _clip(site: Site) -> list[str]:
+    lines: list[str] = []
+    for name, bound in (("Max", 1), ("Min", 2)):
+        if site.has(bound):
+            lines.append(line(name, len(site.types) if lines else 0, bound))
+    return lines
+
+
+def _pow(site: Site) -> list[str]:
+    """Products where the exponent is a constant 2 or 3: they are faster and no less exact."""
+    exponent = site.const(1)
+    if exponent is not None and np.all(exponent == 2):
+        return [line("Mul", 0, 0)]
+    if exponent is not None and np.all(exponent == 3):
+        return [line("Mul", 0, 0), line("Mul", 2, 0)]
+    return [line("Pow", 0, 1)]
+
+
+def _mod(site: Site) -> list[str]:
+    return [line("FMod" if site.attr_int("fmod", 0) else "Mod", 0, 1)]
+
+
+def _gelu(site: Site) -> list[str]:
+    kind = site.attr_str("approximate", "none")
+    if kind not in ("none", "tanh"):
+        raise site.shape_error(f"attribute approximate is {kind!r}, not none or tanh")
+    return [line("GeluErf" if kind == "none" else "GeluTanh", 0)]
+
+
+def _cast(site: Site) -> list[str]:
+    target = site.attr_str("to", "")
+    if f"Cast.{target}" not in ROWS:
+        known = ", ".join(dtype.value for dtype in DTYPES.values())
+        raise UnsupportedError(f"node '{site.node.name}' (Cast): cannot cast to '{target}', only to {known}")
+    return [] if site.type(0).dtype.value == target else [line(f"Cast.{target}", 0)]
+
+
+#: rows that are no ops of their own
+PARTS = frozenset({"FMod", "GeluErf", "GeluTanh", *(f"Cast.{dtype.value}" for dtype in DTYPES.values())})
+
+#: op -> its lines; no lines: the output is input 0
+EXPANSIONS: Mapping[str, Callable[[Site], list[str]]] = {
+    "Identity": lambda site: [],
+    "Sum": lambda site: chain("Add", site),
+    "Mean": _mean,
+    "Min": lambda site: chain("Min", site),
+    "Max": lambda site: chain("Max", site),
+    "Clip": _clip,
+    "Pow": _pow,
+    "Mod": _mod,
+    "Gelu": _gelu,
+    "Cast": _cast,
+}
