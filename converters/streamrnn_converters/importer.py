@@ -145,7 +145,8 @@ class _Import:
             try:
                 graph = self._framed(axes)
             except (NotStreamableError, BindingError) as error:
-                reasons.append(str(error))
+                where = ", ".join(f"axis {axis} of '{name}'" for name, axis in axes.items())
+                reasons.append(f"time along {where}: {error}")
                 continue
             if graph.states:  # time is the axis along which a model remembers
                 good.append((axes, graph))
@@ -154,7 +155,7 @@ class _Import:
         if good:
             choices = " or ".join(f"--time-axis {n}={a}" for axes, _ in good for n, a in axes.items())
             raise NotStreamableError(f"time may run along several axes; say which: {choices}")
-        raise NotStreamableError(reasons[0] if reasons else "no axis of the inputs is one along which the model remembers")
+        raise NotStreamableError("\n".join(reasons) or "no axis of the inputs is one along which the model remembers")
 
     def _framed(self, axes: dict[str, int]) -> Graph:
         dims = {i.name: dict(enumerate(i.dims)) for i in self.model.inputs}

@@ -245,6 +245,8 @@ def _named(graph: Graph, inputs: Sequence[str], outputs: Sequence[str], data: fr
     pairs = []
     for name in inputs:
         same = [o for o in outputs if stem(o) == stem(name) and graph.types[o] == graph.types[name]]
+        if len(same) > 1:  # y and y_next for y_prev: the one that says "after"
+            same = [o for o in same if o.lower() != stem(o)]
         rivals = [n for n in inputs if stem(n) == stem(name) and graph.types[n] == graph.types[name]]
         if len(same) == 1 and len(rivals) == 1 and stem(name) and name not in data:
             pairs.append(Pair(name, same[0], "name"))
