@@ -102,6 +102,16 @@ def test_a_stem_keeps_what_tells_states_apart(one: str, other: str) -> None:
     assert stem(one) != stem(other)
 
 
+def test_first_input_and_first_output_are_data_although_their_names_pair(tmp_path: Path) -> None:
+    nodes = [
+        h.make_node("Add", ["spec_in", "cache_in"], ["cache_out"], name="add"),
+        h.make_node("Tanh", ["cache_out"], ["spec_out"], name="tanh"),
+    ]
+    typed = [[(f"{n}_{way}", F32, [1, 5]) for n in ("spec", "cache")] for way in ("in", "out")]
+    path = files.save(files.make(nodes, *typed), tmp_path)
+    assert pairs(path) == {"cache_in": ("cache_out", "name")}
+
+
 def test_one_input_and_one_output_of_a_type_pair_by_shape(tmp_path: Path) -> None:
     assert pairs(decomposed(tmp_path, {"input_5": "stack_9"})) == {"input_5": ("stack_9", "shape")}
 

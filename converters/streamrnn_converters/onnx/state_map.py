@@ -5,7 +5,8 @@ No naming rule covers real files, so pairs are looked for in this order, each wi
     given   the user says so (`pair=`)
     traced  the initial state of a recurrent node comes from the input, its final state goes to the output, element for
             element, through ops that only move data
-    name    the names differ by a word like in/out, by N, n or a number, and the types agree
+    name    the names differ by a word like in/out, by N, n or a number, and the types agree (the first input and the first
+            output pair only under a name for memory: spec_in and spec_out are data)
     shape   exactly one input and one output of that type are left (the first input and the first output, and whatever has
             a time axis, are data)
 
@@ -227,6 +228,8 @@ def _whole(graph: Graph, name: str, found: Mapping[int, tuple[str, int]]) -> Pai
 
 # -- name and shape ------------------------------------------------------------------------------------------------
 
+#: what a state is called; spec_in and spec_out, first input and first output, are data although their names pair
+_STATE_WORDS = re.compile(r"state|hidden|cell|cache|mem|ctx|context|recurrent|buffer|^h|^c|^s$")
 _WORDS = re.compile(r"(?<![a-z])(in|out|input|output|prev|previous|next|new|old|init|initial|final|last|t|n)(?![a-z])")
 
 
@@ -248,7 +251,8 @@ def _named(graph: Graph, inputs: Sequence[str], outputs: Sequence[str], data: fr
         if len(same) > 1:  # y and y_next for y_prev: the one that says "after"
             same = [o for o in same if o.lower() != stem(o)]
         rivals = [n for n in inputs if stem(n) == stem(name) and graph.types[n] == graph.types[name]]
-        if len(same) == 1 and len(rivals) == 1 and stem(name) and name not in data:
+        is_data = (name, same) == (graph.inputs[0], [graph.outputs[0]]) and not _STATE_WORDS.search(stem(name))
+        if len(same) == 1 and len(rivals) == 1 and stem(name) and name not in data and not is_data:
             pairs.append(Pair(name, same[0], "name"))
     return pairs
 
