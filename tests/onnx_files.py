@@ -64,7 +64,9 @@ def run_graph(graph: Graph, feeds: Mapping[str, Array]) -> list[Array]:
     """What the ops' references give, node after node."""
     values: dict[str, Array] = {**graph.constants, **{name: np.asarray(feeds[name]) for name in graph.inputs}}
     for node in graph.nodes:
-        results = get_op(node).reference(site_of(graph, node), *(values[name] if name else None for name in node.inputs))
+        inputs = [values[name] if name else None for name in node.inputs]
+        with np.errstate(all="ignore"):
+            results = get_op(node).reference(site_of(graph, node), *inputs)
         for name, value in zip(node.outputs, results, strict=False):
             if name:
                 values[name] = np.asarray(value).astype(graph.types[name].dtype.numpy)

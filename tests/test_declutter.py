@@ -264,7 +264,7 @@ def test_decluttered_real_models_compute_what_they_did(models: Path, name: str) 
     model = read_model(models / "onnx" / f"{name}.onnx")
     folded = fold(model, {"input": (1, 30, 34)} if name == "pose_gru" else {})
     graph = declutter(folded)
-    assert len(graph.nodes) < len(folded.nodes)
+    assert len(graph.nodes) <= len(folded.nodes)
     feeds = {key: 0.1 * noise(k, *graph.types[key].shape) for k, key in enumerate(graph.inputs)}
     for found, expected in zip(run_graph(graph, feeds), run_graph(folded, feeds), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
