@@ -145,6 +145,8 @@ class Stream:
         self.outputs: Mapping[str, Array] = MappingProxyType(dict(zip((p.name for p in ports.outputs), views[n:], strict=True)))
         base = self._memory.ctypes.data
         self._in_views, self._out_views = views[:n], views[n:]
+        self._frame = (views[0].dtype, views[0].shape) if n == 1 else None
+        self._single = views[n] if len(views) == n + 1 else None
         self._in_table = (ctypes.c_void_p * max(1, n))(*(base + int(at) for at in offsets[:n]))
         self._out_table = (ctypes.c_void_p * max(1, len(views) - n))(*(base + int(at) for at in offsets[n:-1]))
         self._header = self._memory[:64].view(np.int64)
@@ -180,12 +182,7 @@ class Stream:
         The first `engine.delay` outputs are zero. Raises InputError; NonFiniteError where the policy is "raise".
         """
         if x is not None:
-            if (
-                type(x) is np.ndarray
-                and len(self._in_views) == 1
-                and x.dtype == self._in_views[0].dtype
-                and x.shape == self._in_views[0].shape
-            ):
+            if type(x) is np.ndarray and (x.dtype, x.shape) == self._frame:
                 self._in_views[0][...] = x
             else:
                 for view, value in zip(self._in_views, self._ports.arrays(x, steps=False), strict=True):
@@ -193,12 +190,14 @@ class Stream:
         if self._run(*self._once) != 1:
             self._refuse(0)
         if out is not None:
-            if len(self._out_views) != 1 or out.shape != self._out_views[0].shape or out.dtype != self._out_views[0].dtype:
+            if self._single is None or out.shape != self._single.shape or out.dtype != self._single.dtype:
                 raise InputError(f"out is {out.dtype}{list(out.shape)}, which is not the model's single output")
-            out[...] = self._out_views[0]
+            out[...] = self._single
             return out
         if x is None:
-            return self._out_views[0] if len(self._out_views) == 1 else dict(self.outputs)
+            return dict(self.outputs) if self._single is None else self._single
+        if self._single is not None:
+            return self._single.copy()
         return self._ports.result([view.copy() for view in self._out_views])
 
     def process(self, X: Frames, out: Array | None = None) -> Result:
