@@ -147,14 +147,18 @@ class Stream:
         self._in_views, self._out_views = views[:n], views[n:]
         self._frame = (views[0].dtype, views[0].shape) if n == 1 else None
         self._single = views[n] if len(views) == n + 1 else None
+        self._answer = None if self._single is None else (self._single.dtype, self._single.shape)
         self._in_table = (ctypes.c_void_p * max(1, n))(*(base + int(at) for at in offsets[:n]))
         self._out_table = (ctypes.c_void_p * max(1, len(views) - n))(*(base + int(at) for at in offsets[n:-1]))
         self._header = self._memory[:64].view(np.int64)
         self._init = function(engine.step.init, release_gil=False, args=2)
-        self._run = function(engine.step.run, release_gil=False, args=5)
+        self._step = function(engine.step.step, release_gil=False, args=1)
         self._run_block = function(engine.step.run, release_gil=True, args=5)
         self._where = (self._weights.ctypes.data, base)
-        self._once = (*self._where, ctypes.addressof(self._in_table), ctypes.addressof(self._out_table), 1)
+        self._once_table = (ctypes.c_void_p * 4)(
+            *self._where, ctypes.addressof(self._in_table), ctypes.addressof(self._out_table)
+        )
+        self._once = ctypes.addressof(self._once_table)
         self._header[HEADER_POLICY] = policy_of(on_nonfinite)
         self.reset()
 
@@ -187,10 +191,10 @@ class Stream:
             else:
                 for view, value in zip(self._in_views, self._ports.arrays(x, steps=False), strict=True):
                     view[...] = value
-        if self._run(*self._once) != 1:
+        if self._step(self._once) != 1:
             self._refuse(0)
         if out is not None:
-            if self._single is None or out.shape != self._single.shape or out.dtype != self._single.dtype:
+            if self._single is None or (out.dtype, out.shape) != self._answer:
                 raise InputError(f"out is {out.dtype}{list(out.shape)}, which is not the model's single output")
             out[...] = self._single
             return out

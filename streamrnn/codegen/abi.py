@@ -2,12 +2,14 @@
 
     void    init(const void *weights, void *arena);
     int64_t run (const void *weights, void *arena, const void *const *inputs, void *const *outputs, int64_t steps);
+    int64_t step(void *const *where);
     int64_t pool(const void *weights, void *arenas, const uint8_t *active,
                  const void *const *inputs, void *const *outputs, int64_t slots);
 
 `init` writes the initial state. `run` makes `steps` steps: step i reads inputs[k] + i * (bytes of input k) and writes
 outputs[k] + i * (bytes of output k), in the order of the plan's ports; buffers of the caller, which may be the same for
 input and output. It returns the number of steps made: fewer where the policy is RAISE and an input frame is not finite.
+`step` is `run` of one step with its four pointers in a table, for callers to whom each argument is dear (Python).
 `pool` makes one step in each active slot of contiguous arenas, with slot-major input and output rows, and returns a count
 of the slots that refused their frame.
 
@@ -25,6 +27,7 @@ HEADER_MENDED = 2
 
 INIT = "streamrnn_init"
 RUN = "streamrnn_run"
+STEP = "streamrnn_step"
 POOL = "streamrnn_pool"
 
 

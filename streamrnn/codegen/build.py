@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from streamrnn.codegen.abi import INIT, POOL, RUN
+from streamrnn.codegen.abi import INIT, POOL, RUN, STEP
 from streamrnn.codegen.driver import driver_kernels, driver_text
 from streamrnn.codegen.library import cache_folder, compile_missing, kernel_bitcode
 from streamrnn.files import write_aside
@@ -29,6 +29,7 @@ class Step:
 
     init: int
     run: int
+    step: int
     pool: int
     from_cache: bool
     object_bytes: int
@@ -65,7 +66,7 @@ def link(text: str, kernels: list[Kernel], machine: Any) -> bytes:
     for kernel in kernels:
         module.link_in(llvm.parse_bitcode(kernel_bitcode(kernel)))
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
-    exported = {INIT, RUN, POOL}
+    exported = {INIT, RUN, STEP, POOL}
     for function in module.functions:
         if not function.is_declaration and function.name not in exported:
             function.linkage = "internal"
@@ -154,10 +155,11 @@ def _load(code: bytes, key: str, from_cache: bool) -> Step:
     step = _loaded.get(key)
     if step is None:
         builder = _llvm().JITLibraryBuilder().add_object_img(code).add_current_process()
-        for symbol in (INIT, RUN, POOL):
+        for symbol in (INIT, RUN, STEP, POOL):
             builder = builder.export_symbol(symbol)
         library = builder.link(_jit(), f"m{next(_loads)}")  # a name can never be used again, not even after unloading
-        step = _loaded[key] = Step(library[INIT], library[RUN], library[POOL], from_cache, len(code), library)
+        addresses = (library[symbol] for symbol in (INIT, RUN, STEP, POOL))
+        step = _loaded[key] = Step(*addresses, from_cache=from_cache, object_bytes=len(code), _owner=library)
     return step
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
-from streamrnn.codegen.abi import HEADER_MENDED, HEADER_POLICY, HEADER_STEPS, INIT, POOL, RUN, Policy
+from streamrnn.codegen.abi import HEADER_MENDED, HEADER_POLICY, HEADER_STEPS, INIT, POOL, RUN, STEP, Policy
 from streamrnn.ir.lowering import Arg, Place, Register, Skip
 from streamrnn.ir.types import DType
 from streamrnn.kernels import ports
@@ -65,7 +65,7 @@ class _Driver:
         declared.append("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
         declared.append("declare i64 @llvm.smax.i64(i64, i64)\ndeclare i64 @llvm.smin.i64(i64, i64)")
         self._chosen = self._choose_clones()
-        body = [self._init(), self._step(), self._run(), self._pool()]
+        body = [self._init(), self._step(), self._run(), _STEP_ONCE, self._pool()]
         return "\n".join([*declared, *self.functions, *body])
 
     # -- small pieces ---------------------------------------------------------------------------------------------
@@ -315,6 +315,14 @@ class _Driver:
             "  %i1 = add i64 %i, 1\n  %more = icmp slt i64 %i1, %slots\n  br i1 %more, label %loop, label %end\n"
             "end:\n  %result = phi i64 [0, %entry], [%bad1, %next]\n  ret i64 %result\n}"
         )
+
+
+#: `step` of the ABI: one step of `run`, its arguments from a table
+_STEP_ONCE = (
+    f"define i64 @{STEP}(ptr %where) {{\n"
+    + "".join(f"  %p{i} = getelementptr ptr, ptr %where, i64 {i}\n  %a{i} = load ptr, ptr %p{i}\n" for i in range(4))
+    + f"  %made = call i64 @{RUN}(ptr %a0, ptr %a1, ptr %a2, ptr %a3, i64 1)\n  ret i64 %made\n}}"
+)
 
 
 def _loop_function(loop: Loop) -> str:
