@@ -16,7 +16,7 @@ from streamrnn.ir.types import DType
 LIVE = {
     "Reshape": (0,), "Squeeze": (0,), "Unsqueeze": (0,), "Flatten": (0,), "Transpose": (0,), "Concat": (0, 1), "Split": (0,),
     "Slice": (0,), "Gather": (0, 1), "GatherElements": (0, 1), "GatherND": (0, 1), "Pad": (0,), "Expand": (0,), "Tile": (0,),
-    "Shape": (0,), "Size": (0,), "ConstantOfShape": (), "Range": (),
+    "Shape": (0,), "Size": (0,), "ConstantOfShape": (), "Range": (), "ScatterND": (0, 1, 2), "ScatterElements": (0, 1, 2),
 }  # fmt: skip
 #: modules that are not called like their op
 MODULES = {"Range": "rangeop"}

@@ -36,6 +36,33 @@ def distinct_axes(site: Site, axes: Sequence[int], rank: int) -> tuple[int, ...]
     return found
 
 
+def check_indices(site: Site, sizes: Sequence[int]) -> None:
+    """ShapeError where indices (input 1), one column for each of `sizes`, are no integers or, as constants, out of range."""
+    t, value = site.type(1), site.const(1)
+    if t.dtype not in (DType.I64, DType.I32):
+        raise site.shape_error(f"indices are {t.dtype.value}, not int64 or int32")
+    if t.size and 0 in sizes:
+        raise site.shape_error("gathers from an axis without elements")
+    if value is not None and value.size:
+        columns = value.reshape(-1, len(sizes))
+        for size, low, high in zip(sizes, columns.min(axis=0), columns.max(axis=0), strict=True):
+            if low < -size or high >= size:
+                raise site.shape_error(f"indices {low} .. {high} are out of range for {size} elements")
+
+
+def wide_indices(site: Site, low: Lowering) -> Place:
+    """Input 1, the indices, as int64."""
+    value = site.const(1)
+    if value is not None:
+        return low.weight(value.astype(np.int64))
+    place, t = low.input(1), site.type(1)
+    if t.dtype is DType.I64 or t.size == 0:
+        return place
+    wide = low.scratch(DType.I64, t.size)
+    low.call(moves.widen, t.size, place, wide, work=t.size)
+    return wide
+
+
 def contiguous(shape: Sequence[int]) -> list[int]:
     """C-contiguous strides in elements."""
     return [math.prod(shape[d + 1 :]) for d in range(len(shape))]

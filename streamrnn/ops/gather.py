@@ -21,26 +21,22 @@ from dataclasses import replace
 import numpy as np
 
 from streamrnn.ir.graph import Array
-from streamrnn.ir.lowering import Lowering, Place
+from streamrnn.ir.lowering import Lowering
 from streamrnn.ir.op import Op, Site, Streamed, register
-from streamrnn.ir.types import DType, StreamType, TensorType
+from streamrnn.ir.types import StreamType, TensorType
 from streamrnn.kernels import moves
-from streamrnn.ops._moves import EXACT, as_bytes, contiguous, copy_box, ints, lower_strided, lower_take
+from streamrnn.ops._moves import (
+    EXACT,
+    as_bytes,
+    check_indices,
+    contiguous,
+    copy_box,
+    ints,
+    lower_strided,
+    lower_take,
+    wide_indices,
+)
 from streamrnn.ops._time import join, only
-
-
-def _check_indices(site: Site, sizes: Sequence[int]) -> None:
-    """ShapeError where indices (input 1), one column for each of `sizes`, are no integers or, as constants, out of range."""
-    t, value = site.type(1), site.const(1)
-    if t.dtype not in (DType.I64, DType.I32):
-        raise site.shape_error(f"indices are {t.dtype.value}, not int64 or int32")
-    if t.size and 0 in sizes:
-        raise site.shape_error("gathers from an axis without elements")
-    if value is not None and value.size:
-        columns = value.reshape(-1, len(sizes))
-        for size, low, high in zip(sizes, columns.min(axis=0), columns.max(axis=0), strict=True):
-            if low < -size or high >= size:
-                raise site.shape_error(f"indices {low} .. {high} are out of range for {size} elements")
 
 
 def clamped(indices: Array, sizes: Array | int) -> Array:
@@ -48,19 +44,6 @@ def clamped(indices: Array, sizes: Array | int) -> Array:
     wide = indices.astype(np.int64)
     kept: Array = np.clip(np.where(wide < 0, wide + sizes, wide), 0, np.maximum(np.asarray(sizes) - 1, 0))
     return kept
-
-
-def _indices(site: Site, low: Lowering) -> Place:
-    """The indices as int64."""
-    value = site.const(1)
-    if value is not None:
-        return low.weight(value.astype(np.int64))
-    place, t = low.input(1), site.type(1)
-    if t.dtype is DType.I64 or t.size == 0:
-        return place
-    wide = low.scratch(DType.I64, t.size)
-    low.call(moves.widen, t.size, place, wide, work=t.size)
-    return wide
 
 
 @register
@@ -75,7 +58,7 @@ class Gather(Op):
 
     def infer(self, site: Site) -> tuple[TensorType, ...]:
         x, axis = site.type(0), self.axis(site)
-        _check_indices(site, x.shape[axis : axis + 1])
+        check_indices(site, x.shape[axis : axis + 1])
         return (x.with_shape((*x.shape[:axis], *site.type(1).shape, *x.shape[axis + 1 :])),)
 
     def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
@@ -110,7 +93,7 @@ class Gather(Op):
                 strides[axis] *= int(steps[0]) if len(steps) else 1
                 lower_strided(low, 0, (*shape[:axis], count, *shape[axis + 1 :]), strides, offset)
                 return
-        lower_take(low, shape, axis, low.input(0), _indices(site, low), count, low.output(0))
+        lower_take(low, shape, axis, low.input(0), wide_indices(site, low), count, low.output(0))
 
 
 @register
@@ -128,7 +111,7 @@ class GatherElements(Op):
         fits = x.rank == indices.rank and all(d == axis or n <= x.shape[d] for d, n in enumerate(indices.shape))
         if not fits:
             raise site.shape_error(f"indices {indices} are larger than the data {x} beside axis {axis}, or of another rank")
-        _check_indices(site, x.shape[axis : axis + 1])
+        check_indices(site, x.shape[axis : axis + 1])
         return (x.with_shape(indices.shape),)
 
     def _box(self, site: Site) -> tuple[int, ...]:
@@ -163,8 +146,8 @@ class GatherElements(Op):
             x = part
         outer, inner, count = math.prod(box[:axis]), math.prod(box[axis + 1 :]), site.type(1).shape[axis]
         low.call(
-            moves.take_elements, outer, box[axis], count, inner, t.dtype.size, _indices(site, low), as_bytes(x), as_bytes(y),
-            work=site.type(1).size,
+            moves.take_elements, outer, box[axis], count, inner, t.dtype.size, wide_indices(site, low), as_bytes(x),
+            as_bytes(y), work=site.type(1).size,
         )  # fmt: skip
 
 
@@ -187,7 +170,7 @@ class GatherND(Op):
 
     def infer(self, site: Site) -> tuple[TensorType, ...]:
         x, (batch, depth) = site.type(0), self._depth(site)
-        _check_indices(site, x.shape[batch : batch + depth])
+        check_indices(site, x.shape[batch : batch + depth])
         return (x.with_shape((*site.type(1).shape[:-1], *x.shape[batch + depth :])),)
 
     def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
@@ -216,5 +199,5 @@ class GatherND(Op):
         entries, count = math.prod(x.shape[:batch]), math.prod(site.type(1).shape[batch:-1])
         low.call(
             moves.take_nd, entries, count, depth, math.prod(dims), run * x.dtype.size, low.weight(ints(dims)),
-            _indices(site, low), as_bytes(low.input(0)), as_bytes(y), work=entries * count * run,
+            wide_indices(site, low), as_bytes(low.input(0)), as_bytes(y), work=entries * count * run,
         )  # fmt: skip

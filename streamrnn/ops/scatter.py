@@ -1,0 +1,158 @@
+"""ScatterND and ScatterElements: a copy of the data with elements changed at given indices (int64 or int32).
+
+    ScatterND        Y = data; Y[indices[i.., :], ..] = updates[i.., ..]
+    ScatterElements  Y = data; Y[indices[i, j, ..], j, ..] = updates[i, j, ..], likewise for any attribute axis
+
+Attribute reduction (none, add, mul, max, min) says what becomes of an element and its update; updates are applied in order.
+A constant index out of range is an error; an update whose index is computed at run time and out of range is left out.
+Source  onnx.ai/onnx/operators, pages of ScatterND and ScatterElements.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from streamrnn.errors import UnsupportedError
+from streamrnn.ir.graph import Array
+from streamrnn.ir.lowering import Lowering
+from streamrnn.ir.op import Op, Site, Streamed, register
+from streamrnn.ir.types import DType, StreamType, TensorType
+from streamrnn.kernels import scatter
+from streamrnn.kernels._jit import Device, Kernel
+from streamrnn.ops._moves import check_indices, contiguous, ints, wide_indices
+from streamrnn.ops._time import join
+
+_COMBINE: dict[str, tuple[Device, np.ufunc | None]] = {
+    "none": (scatter.assigned, None),
+    "add": (scatter.added, np.add),
+    "mul": (scatter.multiplied, np.multiply),
+    "max": (scatter.larger, np.maximum),
+    "min": (scatter.smaller, np.minimum),
+}
+
+_POINTERS = {
+    DType.F32: "f32p", DType.F64: "f64p", DType.I64: "i64p", DType.I32: "i32p", DType.I8: "i8p", DType.U8: "u8p",
+    DType.BOOL: "b1p",
+}  # fmt: skip
+
+
+class _Scatter(Op):
+    """What the two have in common. Inputs data, indices, updates."""
+
+    def reduction(self, site: Site) -> str:
+        name = site.attr_str("reduction", "none")
+        if name not in _COMBINE or (name != "none" and site.type(0).dtype is DType.BOOL):
+            raise UnsupportedError(
+                f"node '{site.node.name}' ({self.name}): reduction '{name}' of {site.type(0).dtype.value} is not supported; "
+                f"there are {', '.join(_COMBINE)}, for numbers"
+            )
+        return name
+
+    def check(self, site: Site, sizes: Sequence[int], updates: tuple[int, ...]) -> tuple[TensorType, ...]:
+        """The output's type, once indices into axes of `sizes` and updates, which should have the given shape, fit."""
+        self.reduction(site)
+        check_indices(site, sizes)
+        if site.type(2) != site.type(0).with_shape(updates):
+            raise site.shape_error(f"updates {site.type(2)} should be {site.type(0).with_shape(updates)}")
+        return (site.type(0),)
+
+    def kernel(self, site: Site, kernel: Kernel) -> Kernel:
+        """`kernel` for this element type and reduction."""
+        pointer = _POINTERS[site.type(0).dtype]
+        return kernel.typed(updates=pointer, y=pointer).bind(combine=_COMBINE[self.reduction(site)][0])
+
+    def apply(self, site: Site, x: Array, at: tuple[Array, ...], updates: Array) -> Array:
+        """`x` with `updates` taken up at index arrays `at`, in NumPy."""
+        y, ufunc = x.copy(), _COMBINE[self.reduction(site)][1]
+        if ufunc is None:
+            y[at] = updates
+        else:
+            ufunc.at(y, at, updates)
+        return y
+
+
+@register
+class ScatterND(_Scatter):
+    """See the module's text."""
+
+    name = "ScatterND"
+
+    def infer(self, site: Site) -> tuple[TensorType, ...]:
+        x, indices = site.type(0), site.type(1)
+        if indices.rank == 0 or not 1 <= indices.shape[-1] <= x.rank:
+            raise site.shape_error(f"indices {indices} do not fit the data {x}")
+        depth = indices.shape[-1]
+        return self.check(site, x.shape[:depth], (*indices.shape[:-1], *x.shape[depth:]))
+
+    def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
+        x, indices, updates = (np.asarray(a) for a in inputs)
+        depth = indices.shape[-1]
+        tuples, sizes = indices.reshape(-1, depth).astype(np.int64), np.array(x.shape[:depth])
+        tuples = np.where(tuples < 0, tuples + sizes, tuples)
+        inside = ((tuples >= 0) & (tuples < sizes)).all(axis=1)
+        rows = updates.reshape(len(tuples), *x.shape[depth:])[inside]
+        return (self.apply(site, x, tuple(tuples[inside].T), rows),)
+
+    def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
+        if any(s is not None and s.axis is not None for s in streams):
+            raise site.not_streamable("writes to places of the clip")
+        return join(site, streams)
+
+    def lower(self, site: Site, low: Lowering) -> None:
+        x, indices = site.type(0), site.type(1)
+        y = low.update(0, 0)
+        if site.type(2).size == 0:
+            return
+        dims = x.shape[: indices.shape[-1]]
+        count, run = math.prod(indices.shape[:-1]), math.prod(x.shape[len(dims) :])
+        low.call(
+            self.kernel(site, scatter.scatter_nd), count, len(dims), run, low.weight(ints(dims)), wide_indices(site, low),
+            low.input(2), y, work=count * run,
+        )  # fmt: skip
+
+
+@register
+class ScatterElements(_Scatter):
+    """See the module's text."""
+
+    name = "ScatterElements"
+
+    def axis(self, site: Site) -> int:
+        return site.axis(site.attr_int("axis", 0), site.type(0).rank)
+
+    def infer(self, site: Site) -> tuple[TensorType, ...]:
+        x, indices, axis = site.type(0), site.type(1), self.axis(site)
+        if x.rank != indices.rank or any(d != axis and n > x.shape[d] for d, n in enumerate(indices.shape)):
+            raise site.shape_error(f"indices {indices} are larger than the data {x} beside axis {axis}, or of another rank")
+        return self.check(site, x.shape[axis : axis + 1], indices.shape)
+
+    def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
+        x, indices, updates = (np.asarray(a) for a in inputs)
+        axis, given = self.axis(site), indices.astype(np.int64)
+        wide: Array = np.where(given < 0, given + x.shape[axis], given)
+        inside = (wide >= 0) & (wide < x.shape[axis])
+        at: list[Array] = [wide if d == axis else grid for d, grid in enumerate(np.indices(wide.shape))]
+        return (self.apply(site, x, tuple(a[inside] for a in at), updates[inside]),)
+
+    def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
+        rule = join(site, streams)
+        axis = rule.outputs[0].axis if rule.outputs[0] else None
+        if axis is None:
+            return rule
+        if axis == self.axis(site) or site.type(0).shape[axis] != site.type(1).shape[axis]:
+            raise site.not_streamable("writes to places of the clip")
+        return rule
+
+    def lower(self, site: Site, low: Lowering) -> None:
+        x, indices, axis = site.type(0), site.type(1), self.axis(site)
+        y = low.update(0, 0)
+        if indices.size == 0:
+            return
+        low.call(
+            self.kernel(site, scatter.scatter_elements), indices.size, x.rank, axis, x.shape[axis],
+            low.weight(ints(indices.shape)), low.weight(ints(contiguous(x.shape))), wide_indices(site, low), low.input(2), y,
+            work=indices.size,
+        )  # fmt: skip

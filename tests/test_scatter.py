@@ -1,0 +1,103 @@
+"""ScatterND and ScatterElements keep the contract of ops; no index of a live stream writes outside of the data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from contract import Case, floats
+from moving import Moves, compiled, indices, numbers, plain
+
+from streamrnn.errors import ShapeError, UnsupportedError
+from streamrnn.ir.graph import Array
+from streamrnn.ir.types import DType
+
+
+def distinct(seed: int, sizes: tuple[int, ...], count: int) -> Array:
+    """`count` different index tuples, half of them counted from the end."""
+    rng = np.random.default_rng(seed)
+    flat = rng.permutation(int(np.prod(sizes)))[:count]
+    tuples = np.stack(np.unravel_index(flat, sizes), axis=1).astype(np.int64)
+    return np.where(rng.integers(0, 2, tuples.shape) > 0, tuples, tuples - np.array(sizes))
+
+
+def nd(x: tuple[int, ...], index: Array, reduction: str = "none", live: tuple[int, ...] = (0, 1, 2)) -> Case:
+    updates = floats(2, *index.shape[:-1], *x[index.shape[-1] :])
+    return Case(
+        "ScatterND", (floats(1, *x), index, updates), {"reduction": reduction}, live=live,
+        label=f"ScatterND {x} {index.shape} {reduction} live {live}",
+    )  # fmt: skip
+
+
+def elements(
+    x: tuple[int, ...], index: Array, axis: int, reduction: str = "none", time: int | None = None, refused: str = ""
+) -> Case:
+    return Case(
+        "ScatterElements", (floats(1, *x), index, floats(2, *index.shape)), {"axis": axis, "reduction": reduction},
+        live=(0, 1, 2), time={} if time is None else dict.fromkeys(range(3), time), refused=refused,
+        label=f"ScatterElements {x} {index.shape} axis {axis} {reduction} time {time}",
+    )  # fmt: skip
+
+
+def columns(seed: int, size: int, rows: int, count: int) -> Array:
+    """[rows, count] indices, different within a row."""
+    rng = np.random.default_rng(seed)
+    return np.stack([rng.permutation(size)[:count] for _ in range(rows)]).astype(np.int64)
+
+
+class TestScatter(Moves):
+    cases = [  # noqa: RUF012
+        nd((4, 3), distinct(1, (4, 3), 5)),
+        nd((5, 2, 3), distinct(2, (5,), 3)),
+        nd((5, 2, 3), distinct(3, (5, 2), 4).reshape(2, 2, 2), live=(0, 2)),
+        nd((4, 3), np.zeros((0, 2), np.int64)),
+        nd((4,), indices(1, 1, 3, 1)[:, None], "add"),
+        nd((4, 2), indices(1, -3, 3)[:, None], "mul"),
+        nd((4,), indices(1, 1, 3, 1)[:, None], "max"),
+        nd((4,), indices(1, 1, 3, 1)[:, None], "min"),
+        elements((3, 6), columns(1, 6, 3, 4), 1),
+        elements((4, 3), columns(2, 4, 2, 2).T, 0),
+        elements((2, 3, 5), columns(3, 5, 6, 2).reshape(2, 3, 2), -1),
+        elements((3, 6), np.array([[1, 1, -5], [0, 0, 0]]), 1, "add"),
+        elements((3, 6), np.array([[1, 1, -5], [0, 0, 0]]), 1, "max"),
+        elements((12, 6), columns(4, 6, 12, 3), 1, time=0),
+        elements((12, 3), columns(5, 12, 3, 12).T, 0, time=0, refused="places of the clip"),
+    ]
+
+
+@pytest.mark.parametrize("dtype", DType)
+def test_compiled_code_writes_every_element_type(dtype: DType) -> None:
+    x, updates = np.zeros((4, 3), dtype.numpy), numbers((2, 3), dtype)
+    (y,) = compiled(Case("ScatterND", (x, np.array([[3], [-4]], np.int32), updates), live=(0, 1, 2)))
+    expected = x.copy()
+    expected[[3, 0]] = updates
+    np.testing.assert_array_equal(y, expected)
+
+
+OUTSIDE = [np.iinfo(np.int64).min, -(1 << 40), -5, 4, 1 << 40, np.iinfo(np.int64).max]
+
+
+@pytest.mark.parametrize("run", [plain, compiled])
+def test_a_live_index_out_of_range_writes_nothing(run: object) -> None:
+    assert callable(run)
+    x, index = numbers((4, 2)), np.array([*OUTSIDE, 2])
+    expected = x.copy()
+    expected[2] = -1
+    updates = np.full((len(index), 2), -1, np.float32)
+    for case in (
+        Case("ScatterND", (x, index[:, None], updates), live=(0, 1, 2)),
+        Case("ScatterElements", (x, np.stack([index, index], 1), updates), live=(0, 1, 2)),
+    ):
+        np.testing.assert_array_equal(run(case)[0], expected)
+        np.testing.assert_array_equal(case.reference[0], expected)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    x = floats(1, 4, 3)
+    with pytest.raises(ShapeError, match="updates"):
+        Case("ScatterND", (x, indices(1)[:, None], floats(2, 1, 2)), live=(0, 2)).site()
+    with pytest.raises(ShapeError, match="out of range for 4 elements"):
+        Case("ScatterND", (x, indices(4)[:, None], floats(2, 1, 3)), live=(0, 2)).site()
+    with pytest.raises(ShapeError, match="larger than the data"):
+        Case("ScatterElements", (x, np.zeros((2, 4), np.int64), floats(2, 2, 4)), live=(0, 2)).site()
+    with pytest.raises(UnsupportedError, match="reduction 'mean'"):
+        Case("ScatterND", (x, indices(1)[:, None], floats(2, 1, 3)), {"reduction": "mean"}, live=(0, 2)).site()
