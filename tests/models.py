@@ -1,4 +1,4 @@
-"""Small ONNX files that tests write with onnx.helper, and their import with each step of it under the test's control."""
+"""Small ONNX files that tests write with onnx.helper."""
 
 from __future__ import annotations
 
@@ -10,15 +10,9 @@ import numpy as np
 import onnx
 from contract import OPSET, floats
 from onnx import helper as h
-from streamrnn_converters.onnx.reader import read_model
-from streamrnn_converters.onnx.state_map import attach_states, find_pairs
-from streamrnn_converters.passes.align import align
-from streamrnn_converters.passes.declutter import declutter
-from streamrnn_converters.passes.fold import fold
-from streamrnn_converters.passes.streamify import streamify
 
 from streamrnn import Engine
-from streamrnn.ir.graph import Array, Graph, Stage
+from streamrnn.ir.graph import Array, Graph
 
 Dims = Sequence[int | str]
 
@@ -119,25 +113,6 @@ def both_ways(path: Path, layers: int = 1, hidden: int = 3) -> Path:
     return write_model(path, {"x": ["T", 1, 2]}, {"y": ["T", 1, 2 * hidden]}, nodes, constants)
 
 
-def frame_graph(path: Path, axis: int, frames: int = 8, chunk: int = 1) -> Graph:
-    """The step graph of a file with one input x, one frame (or chunk) of its time axis a step."""
-    raw = read_model(path)
-    dims = [d if isinstance(d, int) else frames for d in raw.inputs[0].dims]
-    graph = streamify(declutter(fold(raw, {"x": dims})), {"x": axis}, chunk)
-    meta = {**graph.meta, "mode": "frame", "time_axes": {"x": axis}, "lookahead": chunk if chunk > 1 else 0}
-    return align(graph.replace(meta=meta))
-
-
-def call_graph(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
-    """The step graph of a file whose every call is one step."""
-    graph = declutter(fold(read_model(path), shapes or {}))
-    pairs = find_pairs(graph, {})
-    meta = {"mode": "window", "pairs": [[p.source, p.target_text, p.evidence] for p in pairs]}
-    return attach_states(graph, pairs).replace(stage=Stage.STEP, meta=meta)
-
-
 def sabotaged(graph: Graph, name: str) -> Engine:
     """An engine in which one constant is not what it was."""
-    constants = dict(graph.constants)
-    constants[name] = constants[name] * np.float32(1.1)
-    return Engine(graph.replace(constants=constants))
+    return Engine(graph.replace(constants={**graph.constants, name: graph.constants[name] * np.float32(1.1)}))

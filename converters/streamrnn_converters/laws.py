@@ -126,8 +126,8 @@ class ClipLaw(Law):
                 f"and one answer for the clip at its end"
             )
         return (
-            f"onnxruntime on the whole clip and on up to {PREFIXES} prefixes: frame by frame, later by the delay; one answer for "
-            f"the clip with the engine's answer so far"
+            f"onnxruntime on the whole clip and on up to {PREFIXES} prefixes: frame by frame, later by the delay; one answer "
+            f"for the clip with the engine's answer so far"
         )
 
     def run(self, signal: Signal, *, noise: bool) -> Outcome:
@@ -244,6 +244,10 @@ class ChunkLaw(Law):
         else:
             for length in prefixes(len(block)):
                 self._add(tracks, oracle.run(block.inputs, length * F), block, length - 1, length - 1)
+        if noise and self.plain is not None:
+            first, again = (ClipOracle(s, self.view).run(block.inputs, F) for s in (self.session, self.plain))
+            for name, track in tracks.items():
+                track.add_noise(first[name], again[name])
         return Outcome([t for t in tracks.values() if t.steps], cuts.chunking())
 
     def _add(self, tracks: dict[str, Track], expected: Mapping[str, Array], block: Block, step: int, index: int) -> None:

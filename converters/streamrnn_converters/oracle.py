@@ -232,12 +232,13 @@ def frames_first(port: Port, steps: Array) -> Array:
     assert port.stream is not None
     assert port.stream.axis is not None
     rest = [d for k, d in enumerate(port.type.shape) if k != port.stream.axis]
-    return steps.reshape(len(steps) * port.type.shape[port.stream.axis], *rest)
+    found: Array = steps.reshape(len(steps) * port.type.shape[port.stream.axis], *rest)
+    return found
 
 
 def clip(port: Port, steps: Array, frames: int) -> Array:
     """The first `frames` frames of steps [n, *frame shape] in the file's shape; an input without time as it is at step 0."""
     if port.stream is None or port.stream.axis is None:
-        return steps[0].reshape(port.type.shape)
+        return steps[:1].reshape(port.type.shape)
     found: Array = np.moveaxis(frames_first(port, steps)[:frames], 0, port.stream.axis)
     return found

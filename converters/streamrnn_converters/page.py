@@ -47,7 +47,8 @@ p, li { max-width: 60rem; } .soft { color: var(--soft); font-size: .88rem; }
 code { font: .88em ui-monospace, "SF Mono", Menlo, monospace; overflow-wrap: anywhere; }
 figure { margin: 0; } figure svg { width: 100%; height: auto; display: block; }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; font-size: .85rem; color: var(--soft); margin: .1rem 0; }
-.legend i { display: inline-block; width: 1.4rem; height: 0; border-top: 3px solid; vertical-align: middle; margin-right: .4rem; }
+.legend i { display: inline-block; width: 1.4rem; height: 0; border-top: 3px solid; vertical-align: middle;
+            margin-right: .4rem; }
 """
 
 
@@ -63,10 +64,10 @@ def report_html(report: Report) -> str:
         _list(facts(report)),
         "<h2>Differences</h2>",
         _rows(report),
-        '<p class="soft">noise: largest difference of onnxruntime from itself, with and without its graph optimisations, on the '
-        "first signal. max rel: per step, relative to the largest magnitude of that step.</p>",
+        '<p class="soft">noise: largest difference of onnxruntime from itself, with and without its graph optimisations, on '
+        "the first signal. max rel: per step, relative to the largest magnitude of that step.</p>",
         "<h2>Chunking</h2>",
-        '<p class="soft">The same signal cut otherwise, compared bit by bit with single steps: outputs, and the state at the end.</p>',
+        '<p class="soft">The signal cut otherwise, bit by bit against single steps: outputs, and the state at the end.</p>',
         _chunkings(report),
         *_remarks(report),
         *_plots(report),
@@ -100,7 +101,8 @@ def _rows(report: Report) -> str:
     for r in report.rows:
         verdict = ("ok", "ok") if r.first_bad is None else (str(r.first_bad), "bad")
         texts = (
-            r.signal, r.kind, r.name, str(r.compared), number(r.max_abs), number(r.max_rel), number(r.tolerance), number(r.noise),
+            r.signal, r.kind, r.name, str(r.compared), number(r.max_abs), number(r.max_rel), number(r.tolerance),
+            number(r.noise),
         )  # fmt: skip
         rows.append([*((text, "") for text in texts), verdict])
     return _table(head, 3, rows)
@@ -151,8 +153,8 @@ def _plots(report: Report) -> list[str]:
     parts = [
         "<h2>Outputs over time</h2>",
         f'<div class="legend">{legend}</div>',
-        '<p class="soft">Above: one element of the output. Below: the largest difference over all its elements, on a logarithmic '
-        "axis; the tinted band is within the tolerance.</p>",
+        '<p class="soft">Above: one element of the output. Below: the largest difference over all its elements, on a '
+        "logarithmic axis; the tinted band is within the tolerance.</p>",
     ]
     if len(report.curves) > len(curves):
         parts.append(f'<p class="soft">The {len(curves)} worst of {len(report.curves)} are shown.</p>')

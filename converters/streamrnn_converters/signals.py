@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from streamrnn import Engine
-from streamrnn.engine import PortInfo
 from streamrnn.errors import InputError
 from streamrnn.ir.graph import Array
 
@@ -20,12 +20,12 @@ IMPULSES = 97
 
 @dataclass(frozen=True)
 class Signal:
-    """`frame(input, step)` gives one frame of an input; `still` inputs have the frame of step 0 throughout."""
+    """`frame(name, step)` gives one frame of an input; inputs that stand still have the frame of step 0 throughout."""
 
     name: str
     steps: int
     engine: Engine
-    frame: Callable[[PortInfo, int], Array]
+    frame: Callable[[str, int], Array]
 
     def block(self, start: int, stop: int) -> dict[str, Array]:
         """Steps start .. stop of every input, [n, *frame shape]."""
@@ -33,7 +33,7 @@ class Signal:
         found = {}
         for name, info in self.engine.inputs.items():
             still = bool(streams) and name not in streams
-            rows = [self.frame(info, 0 if still else t) for t in range(start, stop)]
+            rows = [self.frame(name, 0 if still else t) for t in range(start, stop)]
             found[name] = np.stack(rows).astype(info.dtype, copy=False)
         return found
 
@@ -43,22 +43,22 @@ def built_in_signals(engine: Engine, steps: int, seed: int) -> list[Signal]:
     silence, because they may be indices or masks."""
     order = {name: k for k, name in enumerate(engine.inputs)}
 
-    def random(info: PortInfo, t: int, scale: float = 1.0) -> Array:
-        rng = np.random.default_rng([seed, order[info.name], t])
+    def random(name: str, t: int, scale: float = 1.0) -> Array:
+        info, rng = engine.inputs[name], np.random.default_rng([seed, order[name], t])
         if info.dtype.kind == "f":
             return np.asarray(rng.standard_normal(info.shape) * scale, info.dtype)
         if info.dtype.kind == "b":
             return np.ones(info.shape, info.dtype)
         return np.asarray(rng.integers(0, 2, info.shape), info.dtype)
 
-    def silent(info: PortInfo, t: int) -> Array:
-        return np.zeros(info.shape, info.dtype)
+    def silent(name: str, t: int) -> Array:
+        return np.zeros(engine.inputs[name].shape, engine.inputs[name].dtype)
 
-    def loud(info: PortInfo, t: int) -> Array:
-        return random(info, t, LOUD)
+    def loud(name: str, t: int) -> Array:
+        return random(name, t, LOUD)
 
-    def impulses(info: PortInfo, t: int) -> Array:
-        return np.full(info.shape, t % IMPULSES == 1, info.dtype)
+    def impulses(name: str, t: int) -> Array:
+        return np.full(engine.inputs[name].shape, t % IMPULSES == 1, engine.inputs[name].dtype)
 
     rows = (("random", random), ("silent", silent), ("loud", loud), ("impulses", impulses))
     return [Signal(name, steps, engine, frame) for name, frame in rows]
@@ -73,18 +73,18 @@ def given_signal(engine: Engine, inputs: Mapping[str, Array]) -> Signal:
     """
     if set(inputs) != set(engine.inputs):
         raise InputError(f"inputs {sorted(inputs)} were given, the model takes {sorted(engine.inputs)}")
-    cut = {name: _cut(info, np.asarray(inputs[name])) for name, info in engine.inputs.items()}
+    cut = {name: _cut(name, info.shape, info.dtype, np.asarray(inputs[name])) for name, info in engine.inputs.items()}
     lengths = [len(a) for name, a in cut.items() if inputs[name].shape != engine.inputs[name].shape]
     steps = min(lengths, default=1)
     if steps < 1:
         raise InputError("the given input is shorter than one step")
-    return Signal("given", steps, engine, lambda info, t: cut[info.name][t if len(cut[info.name]) > 1 else 0])
+    return Signal("given", steps, engine, lambda name, t: cut[name][t if len(cut[name]) > 1 else 0])
 
 
-def _cut(info: PortInfo, array: Array) -> Array:
-    shape = info.shape
-    if not np.can_cast(array.dtype, info.dtype, "same_kind"):
-        raise InputError(f"input '{info.name}' is {array.dtype}, the model takes {info.dtype}")
+def _cut(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], array: Array) -> Array:
+    """Steps [n, *shape] of one given input."""
+    if not np.can_cast(array.dtype, dtype, "same_kind"):
+        raise InputError(f"input '{name}' is {array.dtype}, the model takes {dtype}; convert it with .astype('{dtype}')")
     if array.shape == shape:
         return array[None]
     if array.shape[1:] == shape:
@@ -96,6 +96,4 @@ def _cut(info: PortInfo, array: Array) -> Array:
     if array.ndim == 1 and max(shape, default=1) == int(np.prod(shape)):
         n = array.size // max(shape, default=1)
         return array[: n * max(shape, default=1)].reshape(n, *shape)
-    raise InputError(
-        f"input '{info.name}' has shape {array.shape}, the model takes {list(shape)} behind a leading axis of steps"
-    )
+    raise InputError(f"input '{name}' has shape {array.shape}, the model takes {list(shape)} behind a leading axis of steps")
