@@ -1,8 +1,9 @@
-"""Run a scalar kernel over whole arrays through plan, driver and linker: the loop that a pointwise node becomes."""
+"""Run a kernel over whole arrays through plan, driver and linker, without a graph."""
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,34 +13,41 @@ from streamrnn.codegen.build import Step, build, function
 from streamrnn.ir.lowering import Apply, Place, Register
 from streamrnn.ir.types import DType, TensorType
 from streamrnn.kernels._jit import Kernel
-from streamrnn.plan import ALIGN, HEADER, Loop, Port, Slot, StepPlan
+from streamrnn.ops.pointwise_table import DTYPES
+from streamrnn.plan import ALIGN, HEADER, Call, Loop, Port, Slot, StepPlan
 
-_BACK = {"f32": DType.F32, "f64": DType.F64, "i64": DType.I64, "i32": DType.I32, "u8": DType.U8, "b1": DType.BOOL}
 
-
-def loop_plan(kernel: Kernel, n: int) -> StepPlan:
-    """A plan of one loop over n elements."""
-    kinds = [_BACK[ctype] for _, ctype in kernel.params]
+def plan_of(kinds: Sequence[DType], n: int, emit: Callable[[Sequence[Place]], Call | Loop]) -> StepPlan:
+    """A plan of one call on arrays of n elements: inputs, then the output."""
     buffers, ports, at = [], [], HEADER
-    for i, kind in enumerate([*kinds, _BACK[str(kernel.returns)]]):
+    for i, kind in enumerate(kinds):
         buffers.append(("scratch", Slot(at, n * kind.size)))
         ports.append(Port(f"v{i}", TensorType(kind, (n,)), Place(i, kind), None))
         at += -(-n * kind.size // ALIGN) * ALIGN
-    *inputs, output = ports
-    body = (Apply(kernel, tuple(map(Register, range(len(inputs))))),)
-    loop = Loop("loop", (n,), tuple((p.place, (1,)) for p in inputs), body, output.place)
     return StepPlan(
-        calls=(loop,), commit=(), inputs=tuple(inputs), outputs=(output,), states=(), buffers=tuple(buffers),
-        weights=np.zeros(ALIGN, np.uint8), state_bytes=HEADER, arena_bytes=at, frames=1,
+        calls=(emit([port.place for port in ports]),), commit=(), inputs=tuple(ports[:-1]), outputs=(ports[-1],), states=(),
+        buffers=tuple(buffers), weights=np.zeros(ALIGN, np.uint8), state_bytes=HEADER, arena_bytes=at, frames=1,
     )  # fmt: skip
 
 
-class Elementwise:
-    """`kernel` as machine code over arrays of n elements."""
+def loop_plan(kernel: Kernel, n: int) -> StepPlan:
+    """A scalar kernel in a loop over n elements."""
+    kinds = [DTYPES[ctype] for ctype in (*(ctype for _, ctype in kernel.params), str(kernel.returns))]
+    body = (Apply(kernel, tuple(map(Register, range(len(kernel.params))))),)
+    return plan_of(kinds, n, lambda places: Loop("loop", (n,), tuple((p, (1,)) for p in places[:-1]), body, places[-1]))
 
-    def __init__(self, kernel: Kernel, n: int) -> None:
-        self.plan = loop_plan(kernel, n)
-        self.step: Step = build(self.plan)
+
+def call_plan(kernel: Kernel, n: int) -> StepPlan:
+    """A kernel `(n, float32 input, float32 output)`, called once."""
+    return plan_of([DType.F32] * 2, n, lambda places: Call("call", kernel, (n, *places), n))
+
+
+class Elementwise:
+    """A plan of one input or more and one output as machine code."""
+
+    def __init__(self, plan: StepPlan) -> None:
+        self.plan = plan
+        self.step: Step = build(plan)
 
     def __call__(self, *arrays: npt.NDArray[Any]) -> npt.NDArray[Any]:
         given = [np.ascontiguousarray(a, p.type.dtype.numpy) for a, p in zip(arrays, self.plan.inputs, strict=True)]

@@ -373,7 +373,7 @@ def hard_swish(x: f32) -> f32:
 
 @kernel
 def swish(x: f32, alpha: f32) -> f32:
-    return x * sigmoid_(alpha * x)
+    return x / (ONE + exp_(-alpha * x))
 
 
 @kernel
