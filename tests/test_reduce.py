@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from contract import Case, Contract, floats
 
+from streamrnn import Stream
+from streamrnn.errors import UnsupportedError
 from streamrnn.ir.graph import Array
 from streamrnn.ops.reduce import ROWS
 
@@ -67,3 +70,37 @@ class TestCumSum(Contract):
         Case("CumSum", (floats(3, 3, 9, 2), np.array(-2)), {"reverse": 1}, time={0: 0}),
         Case("CumSum", (floats(4, 3, 9), np.array(1)), {"reverse": 1, "exclusive": 1}, time={0: 1}, refused="end of time"),
     ]
+
+
+def run(case: Case) -> Array:
+    x = case.inputs[0]
+    assert x is not None
+    found = Stream(case.engine).step(x.reshape(case.engine.inputs["i0"].shape))
+    assert isinstance(found, np.ndarray)
+    return found.reshape(case.reference[0].shape)
+
+
+@pytest.mark.parametrize("op", list(ROWS))
+@pytest.mark.parametrize("n", [5, 37])
+def test_a_row_has_the_same_bits_alone_and_among_neighbours(op: str, n: int) -> None:
+    x = positive(1, n, 20)
+    together = run(Case(op, (x, axes(0))))
+    for c in range(x.shape[1]):
+        np.testing.assert_array_equal(run(Case(op, (np.ascontiguousarray(x[:, c]), axes(0)))), together[:, c])
+
+
+def test_log_sum_exp_does_not_overflow_and_knows_infinities() -> None:
+    x = np.array([[1000, 1000], [-np.inf, -np.inf], [np.inf, 0], [-1000, -1001]], np.float32)
+    expected = np.logaddexp.reduce(x.astype(np.float64), axis=1)
+    np.testing.assert_allclose(run(Case("ReduceLogSumExp", (x, axes(1)), {"keepdims": 0})), expected, rtol=1e-6)
+
+
+def test_axes_that_are_computed_are_refused_with_the_remedy() -> None:
+    with pytest.raises(UnsupportedError, match=r"axes .* is computed at run time.*--bind"):
+        Case("ReduceSum", (floats(1, 2, 3), axes(1)), live=(0, 1)).site()
+
+
+@pytest.mark.parametrize("op", ["ReduceMean", "ReduceLogSumExp"])
+def test_an_element_type_without_kernel_is_refused(op: str) -> None:
+    with pytest.raises(UnsupportedError, match="int64 is not supported"):
+        Case(op, (integers(1, 2, 3), axes(1))).site()

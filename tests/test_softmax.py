@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from contract import Case, Contract, floats
+import numpy as np
+import pytest
+from contract import Case, Contract, close, floats
+
+from streamrnn import Stream
+from streamrnn.ir.graph import Array
 
 
 class TestSoftmax(Contract):
@@ -21,3 +26,46 @@ class TestSoftmax(Contract):
             )
         ),
     ]
+
+
+def run(case: Case) -> Array:
+    x = case.inputs[0]
+    assert x is not None
+    found = Stream(case.engine).step(x.reshape(case.engine.inputs["i0"].shape))
+    assert isinstance(found, np.ndarray)
+    return found.reshape(case.reference[0].shape)
+
+
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
+def test_flatten_is_the_softmax_of_onnxruntime_before_opset_13(op: str) -> None:
+    import onnxruntime as ort
+    from onnx import TensorProto
+    from onnx import helper as h
+
+    x = floats(1, 2, 3, 4)
+    ports = [h.make_tensor_value_info(name, TensorProto.FLOAT, x.shape) for name in "xy"]
+    graph = h.make_graph([h.make_node(op, ["x"], ["y"], axis=1)], "g", ports[:1], ports[1:])
+    model = h.make_model(graph, opset_imports=[h.make_opsetid("", 11)], ir_version=10)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (expected,) = session.run(None, {"x": x})
+    case = Case(op, (x,), {"axis": 1, "flatten": 1})
+    close(run(case), expected, case.impl, "compiled against onnxruntime at opset 11")
+
+
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
+@pytest.mark.parametrize("columns", [3, 20])
+def test_a_row_has_the_same_bits_alone_and_among_neighbours(op: str, columns: int) -> None:
+    x = floats(1, 37, columns)
+    together = run(Case(op, (x,), {"axis": 0}))
+    for c in range(columns):
+        alone = run(Case(op, (np.ascontiguousarray(x[:, c]),), {"axis": 0}))
+        np.testing.assert_array_equal(alone, together[:, c])
+
+
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
+@pytest.mark.parametrize("shape", [(20,), (20, 2)])
+def test_nan_reaches_the_whole_row_and_large_numbers_do_not_overflow(op: str, shape: tuple[int, ...]) -> None:
+    x = np.full(shape, 3e38, np.float32)
+    assert np.isfinite(run(Case(op, (x,), {"axis": 0}))).all()
+    x[5] = np.nan
+    assert np.isnan(run(Case(op, (x,), {"axis": 0}))).all()

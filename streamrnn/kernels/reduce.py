@@ -36,11 +36,13 @@ def multiply(a: Real, b: Real) -> Real:
 
 @device
 def maximum(a: Real, b: Real) -> Real:
+    """The larger one; a NaN in b is passed over."""
     return above(a, b)
 
 
 @device
 def minimum(a: Real, b: Real) -> Real:
+    """The smaller one; a NaN in b is passed over."""
     return below(a, b)
 
 

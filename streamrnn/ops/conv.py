@@ -60,7 +60,8 @@ class Conv(Op):
         y = np.zeros((x.shape[0], groups, filters.shape[1], *s.out), x.dtype)
         for tap, seen in s.taps():
             met = padded[seen].reshape(x.shape[0], groups, w.shape[1], *s.out)
-            y += np.einsum("bgc...,gmc->bgm...", met, filters[(slice(None), slice(None), slice(None), *tap)])
+            here = filters.reshape(*filters.shape[:3], -1)[..., np.ravel_multi_index(tap, s.kernel)]
+            y += np.einsum("bgc...,gmc->bgm...", met, here)
         y = y.reshape(x.shape[0], w.shape[0], *s.out)
         return (y if bias is None else y + bias.reshape(-1, *(1 for _ in s.out)),)
 

@@ -36,6 +36,11 @@ def _whole_clip(site: Site) -> Exception:
     return site.not_streamable("it normalises over time, so it needs the whole clip")
 
 
+def _repeats(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Whether an array of `shape` can be repeated to `target`."""
+    return len(shape) <= len(target) and all(a in (1, b) for a, b in zip(shape[::-1], target[::-1], strict=False))
+
+
 @register
 class LayerNormalization(Op):
     """See the module's text."""
@@ -48,7 +53,7 @@ class LayerNormalization(Op):
         require_f32(site, 0, 1, 2)
         x, axis = site.type(0), self._axis(site)
         for index in range(1, len(site.types)):
-            if site.has(index) and np.broadcast_shapes(site.type(index).shape, x.shape[axis:]) != x.shape[axis:]:
+            if site.has(index) and not _repeats(site.type(index).shape, x.shape[axis:]):
                 raise site.shape_error(f"input {index} {site.type(index)} does not broadcast to {x.shape[axis:]}")
         moments = x.with_shape((*x.shape[:axis], *(1 for _ in x.shape[axis:])))
         return (x, moments, moments) if self.centred else (x,)
