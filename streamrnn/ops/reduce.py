@@ -75,7 +75,7 @@ class Reduce(Op):
 
     def infer(self, site: Site) -> tuple[TensorType, ...]:
         x = site.type(0)
-        if x.dtype is not DType.F32 and (x.dtype is not DType.I64 or self.row.integers is None):
+        if x.dtype is not DType.F32 and (x.dtype not in (DType.I64, DType.I32) or self.row.integers is None):
             raise UnsupportedError(f"node '{site.node.name}' ({self.name}): {x.dtype.value} is not supported")
         return (x.with_shape(kept(site, x.shape, self.axes(site))),)
 
@@ -91,6 +91,8 @@ class Reduce(Op):
         x = site.type(0)
         if x.size == 0:
             raise UnsupportedError(f"node '{site.node.name}' ({self.name}): its input {x} has no elements")
+        if x.dtype is DType.I32:
+            raise UnsupportedError(f"node '{site.node.name}' ({self.name}): int32 is supported where it is constant alone")
         passes = split_axes(x.shape, self.axes(site))
         if x.dtype is DType.I64:
             assert self.row.integers is not None
