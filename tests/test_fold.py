@@ -377,7 +377,7 @@ REAL: dict[str, tuple[dict[str, tuple[int, ...]], dict[str, int], int]] = {
     "dtln_pt_1": ({}, {}, 14),
     "fairtalk_a": ({}, {}, 13),
     "apple_ecg": ({"bidirectional_input": (1, 1000, 1)}, {}, 19),
-    "gtcrn": ({}, {}, 414),
+    "gtcrn": ({}, {}, 420),
     "knet_rnn": ({}, {}, 3),
 }
 
