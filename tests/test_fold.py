@@ -14,7 +14,6 @@ from streamrnn_converters.onnx.raw import RawModel
 from streamrnn_converters.onnx.reader import read_model
 from streamrnn_converters.passes import fold as fold_module
 from streamrnn_converters.passes.declutter import declutter
-from streamrnn_converters.passes.finite import check_finite
 from streamrnn_converters.passes.fold import fold
 
 from streamrnn.errors import BindingError, ModelFileError, ShapeError, UnsupportedError
@@ -346,23 +345,6 @@ def test_inputs_that_no_step_can_take_are_refused(tmp_path: Path) -> None:
     model = raw(tmp_path, [node("Relu", ["h"], ["y"])], [("h", TensorProto.FLOAT16, [2])])
     with pytest.raises(UnsupportedError, match=r"input 'h' is of float16.*float32"):
         fold(model)
-
-
-# -- weights --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_weights_that_are_not_finite_are_named(tmp_path: Path, bad: float) -> None:
-    weights = noise(1, 3, 4)
-    weights[2, 1] = bad
-    graph = fold(raw(tmp_path, [node("MatMul", ["x", "w"], ["y"], name="m")], constants={"w": weights}))
-    with pytest.raises(ModelFileError, match=r"'w' of node 'm' \(MatMul\) has 1 of 12.*first at \[2, 1\]"):
-        check_finite(graph)
-
-
-def test_infinity_in_a_mask_is_no_fault(tmp_path: Path) -> None:
-    graph = fold(raw(tmp_path, [node("Add", ["x", "m"], ["y"])], constants={"m": np.float32([0, -np.inf, 0])}))
-    assert check_finite(graph) is graph
 
 
 # -- real files -----------------------------------------------------------------------------------------------------
