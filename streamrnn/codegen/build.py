@@ -158,8 +158,8 @@ def _load(code: bytes, key: str, from_cache: bool) -> Step:
         for symbol in (INIT, RUN, STEP, POOL):
             builder = builder.export_symbol(symbol)
         library = builder.link(_jit(), f"m{next(_loads)}")  # a name can never be used again, not even after unloading
-        addresses = (library[symbol] for symbol in (INIT, RUN, STEP, POOL))
-        step = _loaded[key] = Step(*addresses, from_cache=from_cache, object_bytes=len(code), _owner=library)
+        init, run, once, pool = (library[symbol] for symbol in (INIT, RUN, STEP, POOL))
+        step = _loaded[key] = Step(init, run, once, pool, from_cache, len(code), library)
     return step
 
 
