@@ -125,8 +125,10 @@ def recurrent_types(site: Site, gates: int, states: Sequence[int], defaults: Seq
 def recurrent_stream(site: Site, streams: Sequence[StreamType | None], names: Sequence[str], states: Sequence[int]) -> Streamed:
     """Time along the sequence axis becomes carried state; time along the batch axis passes through."""
     x = streams[0]
-    if x is None or x.axis is None:
+    if x is None:
         raise site.not_streamable("its weights or initial state, not its input X, change over time")
+    if x.axis is None:
+        raise site.not_streamable("its input X is one answer for all frames so far, not a frame")
     if any(s is not None for s in streams[1:]):
         raise site.not_streamable("its initial state or sequence_lens is computed from the stream")
     if x.axis == 1:
