@@ -1,7 +1,7 @@
 """A guitar amp in an audio callback: 64 samples at a time, everything prepared before the first block.
 
-    python examples/audio_callback.py            through the sound card (pip install 'streamrnn[audio]')
-    python examples/audio_callback.py out.wav    through a file-driven fake device, written to out.wav
+python examples/audio_callback.py            through the sound card (pip install 'streamrnn[audio]')
+python examples/audio_callback.py out.wav    through a file-driven fake device, written to out.wav
 """
 
 import sys

@@ -1,6 +1,6 @@
 """A hundred listeners on one engine: callers join and leave, each with a hidden state of its own.
 
-    python examples/many_streams.py
+python examples/many_streams.py
 """
 
 import time
@@ -35,4 +35,6 @@ took = time.perf_counter() - began
 alone = streamrnn.Stream(engine).process(frames)[:, 0]
 same = np.array_equal(probability[:, 0], alone)
 print(f"{SLOTS} streams, {len(frames)} frames of 10 ms in {took:.2f} s: {len(frames) * SLOTS * 0.01 / took:.0f} x real time")
-print(f"caller 0 heard speech in {np.mean(probability[:, 0] > 0.5):.0%} of the frames; identical to a stream of its own: {same}")
+print(
+    f"caller 0 heard speech in {np.mean(probability[:, 0] > 0.5):.0%} of the frames; identical to a stream of its own: {same}"
+)

@@ -1,6 +1,6 @@
 """A process dies and its successor goes on as if nothing had happened: the hidden state survives in a file.
 
-    python examples/snapshot_restart.py
+python examples/snapshot_restart.py
 """
 
 import subprocess

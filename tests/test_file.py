@@ -62,7 +62,7 @@ def test_no_byte_can_be_cut_or_changed_unnoticed(path: Path, data: st.DataObject
     ]
     other = path.with_name("bad.srnn")
     other.write_bytes(bad)
-    with pytest.raises(ModelFileError, match="bad.srnn"):
+    with pytest.raises(ModelFileError, match=r"bad\.srnn"):
         load_graph(other)
 
 
@@ -93,7 +93,7 @@ def test_what_is_no_model_file_is_refused(tmp_path: Path, content: bytes) -> Non
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="missing.srnn"):
+    with pytest.raises(ModelFileError, match=r"missing\.srnn"):
         load_graph(tmp_path / "missing.srnn")
 
 

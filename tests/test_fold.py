@@ -359,7 +359,6 @@ REAL: dict[str, tuple[dict[str, tuple[int, ...]], dict[str, int], int]] = {
     "dtln_pt_1": ({}, {}, 14),
     "fairtalk_a": ({}, {}, 13),
     "apple_ecg": ({"bidirectional_input": (1, 1000, 1)}, {}, 19),
-    "gtcrn": ({}, {}, 420),
     "knet_rnn": ({}, {}, 3),
 }
 

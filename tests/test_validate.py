@@ -22,7 +22,7 @@ from streamrnn_converters.validate import validate
 from streamrnn import Engine, Stream
 from streamrnn.errors import InputError, UnsupportedError
 from streamrnn.ir.op import find_op
-from streamrnn.ir.types import DType
+from streamrnn.ops.pointwise_table import ROWS
 
 
 def rows(report: Report, kind: str = "output") -> set[str]:
@@ -134,10 +134,8 @@ class TestFailures:
             assert f"{value:.7g}" in str(report.culprit)
 
     def test_a_kernel_bound_wrongly_is_found_at_its_node(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        tanh, sigmoid = find_op("Tanh"), find_op("Sigmoid")
         path, graph = clip_law(tmp_path)
-        kernels = {DType.F32: sigmoid.row.kernels[DType.F32]}  # type: ignore[union-attr]
-        monkeypatch.setattr(tanh, "row", replace(tanh.row, kernels=kernels))  # type: ignore[union-attr]
+        monkeypatch.setitem(ROWS, "Tanh", replace(ROWS["Tanh"], kernels=ROWS["Sigmoid"].kernels))
         report = validate(path, Engine(graph), steps=20)
         assert {row.name for row in report.rows if not row.passed} == {"y"}
         assert report.culprit is not None

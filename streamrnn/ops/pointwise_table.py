@@ -102,11 +102,11 @@ def _sigmoid(x: Array) -> Array:
 
 
 def _erf(x: Array) -> Array:
-    return np.vectorize(math.erf, otypes=[np.asarray(x).dtype])(x)
+    return np.asarray(np.vectorize(math.erf, otypes=[np.asarray(x).dtype])(x))
 
 
 def _gelu_tanh(x: Array) -> Array:
-    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return np.asarray(0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))
 
 
 def _isinf(x: Array, negative: float, positive: float) -> Array:

@@ -1,0 +1,107 @@
+"""What the compiler makes of every kernel: nothing that a target would have to bring along, nothing that widens by accident."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+import numpy as np
+import pytest
+
+from streamrnn import kernels
+from streamrnn.codegen.build import link, machine, undefined_symbols
+from streamrnn.codegen.driver import driver_kernels, driver_text
+from streamrnn.codegen.library import compile_missing, kernel_bitcode
+from streamrnn.ir.lowering import Apply, Place, Register
+from streamrnn.ir.types import DType
+from streamrnn.kernels import cells
+from streamrnn.kernels._jit import Kernel, llvm_type
+from streamrnn.kernels.activations import TABLE
+from streamrnn.ops.pointwise_table import DTYPES, ROWS
+from streamrnn.plan import ALIGN, HEADER, Loop, Slot, StepPlan
+
+#: what every C library has, freestanding ones too
+EVERYWHERE = {"memcpy", "memset", "memmove"}
+#: without fused multiply-add and SSE4.1; with AVX2; with AVX-512
+CPUS = ("x86-64", "haswell", "skylake-avx512")
+#: elements of a loop: whole vectors and a rest
+N = 83
+
+
+def all_kernels() -> dict[str, Kernel]:
+    """Every kernel of the package, every element type of the pointwise ones, every activation of a cell."""
+    found: list[Kernel] = []
+    for module in pkgutil.iter_modules(kernels.__path__, f"{kernels.__name__}."):
+        if not module.name.endswith(("_lanes", "_compile")):
+            found += (value for value in vars(importlib.import_module(module.name)).values() if isinstance(value, Kernel))
+    found += (kernel for row in ROWS.values() for kernel in row.kernels)
+    found += (cells.rnn.bind(act_f=row.kernel) for row in TABLE.values())
+    return {kernel.address: kernel for kernel in found}
+
+
+KERNELS = all_kernels()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled() -> None:
+    compile_missing(KERNELS.values())
+
+
+def loops() -> StepPlan:
+    """A plan that runs every scalar kernel in a loop of its own."""
+    buffers: list[tuple[str, Slot]] = []
+    calls = []
+
+    def place(kind: DType) -> Place:
+        buffers.append(("scratch", Slot(HEADER + len(buffers) * 8 * ALIGN * 2, N * kind.size)))
+        return Place(len(buffers) - 1, kind)
+
+    for row in ROWS.values():
+        for kernel in row.kernels:
+            inputs = tuple((place(DTYPES[ctype]), (1,)) for _, ctype in kernel.params)
+            body = (Apply(kernel, tuple(map(Register, range(len(inputs))))),)
+            calls.append(Loop(kernel.address, (N,), inputs, body, place(DTYPES[str(kernel.returns)])))
+    return StepPlan(
+        calls=tuple(calls), commit=(), inputs=(), outputs=(), states=(), buffers=tuple(buffers), state_bytes=HEADER,
+        weights=np.zeros(ALIGN, np.uint8), arena_bytes=HEADER + len(buffers) * 16 * ALIGN, frames=1,
+    )  # fmt: skip
+
+
+def kept(kernels: dict[str, Kernel]) -> str:
+    """A module that refers to every kernel, so that none is dropped."""
+    lines = []
+    for kernel in kernels.values():
+        args = ", ".join(llvm_type(ctype) for _, ctype in kernel.params)
+        lines.append(f'declare {llvm_type(kernel.returns) if kernel.returns else "void"} @"{kernel.symbol}"({args})')
+    pointers = ", ".join(f'ptr @"{kernel.symbol}"' for kernel in kernels.values())
+    return "\n".join([*lines, f"@kept = constant [{len(kernels)} x ptr] [{pointers}]"])
+
+
+@pytest.mark.parametrize("cpu", CPUS)
+def test_kernels_need_nothing_from_a_library(cpu: str) -> None:
+    code = link(kept(KERNELS), list(KERNELS.values()), machine(cpu, ""))
+    assert undefined_symbols(code) <= EVERYWHERE
+
+
+@pytest.mark.parametrize("cpu", CPUS)
+def test_element_loops_need_nothing_from_a_library(cpu: str) -> None:
+    plan = loops()
+    code = link(driver_text(plan), driver_kernels(plan), machine(cpu, ""))
+    assert undefined_symbols(code) <= EVERYWHERE
+
+
+@pytest.mark.parametrize("address", KERNELS)
+def test_float32_kernels_never_widen(address: str) -> None:
+    import llvmlite.binding as llvm
+
+    kernel = KERNELS[address]
+    text = str(llvm.parse_bitcode(kernel_bitcode(kernel)))
+    ctypes = {ctype.removesuffix("p") for ctype in (*(ctype for _, ctype in kernel.params), str(kernel.returns))}
+    if "f64" not in ctypes:
+        assert "double" not in text
+
+
+def test_a_library_call_would_be_found() -> None:
+    body = "  %y = call float @llvm.sin.f32(float %x)\n  ret float %y"
+    text = f"declare float @llvm.sin.f32(float)\ndefine float @f(float %x) {{\n{body}\n}}"
+    assert undefined_symbols(link(f"{text}\n@kept = constant ptr @f", [], machine("x86-64", ""))) == {"sinf"}
