@@ -82,7 +82,10 @@ class _Import:
         if self.options.mode == "auto" and not self._has_open_time() and self._is_step_model():
             return self.window("the file carries its state itself: one step is one call")
         try:
-            return self.frame()
+            graph = self.frame()
+            reason = "" if self.options.mode == "frame" else self._without_counterpart(graph)
+            if not reason:
+                return graph
         except (NotStreamableError, BindingError) as error:
             if self.options.mode == "frame":
                 raise
@@ -91,6 +94,18 @@ class _Import:
             return self.window(reason)
         except BindingError as error:
             raise BindingError(f"{error}\n(frame mode is not possible: {reason})") from None
+
+    def _without_counterpart(self, graph: Graph) -> str:
+        """Why no clip of the file's own fixed length has the stream's answer, "" where one has."""
+        if self._has_open_time() or self.options.lookahead:
+            return ""
+        late = [n for n in graph.outputs if (s := graph.streams.get(n)) is not None and s.axis is None and s.delay]
+        if not late:
+            return ""
+        return (
+            f"'{late[0]}' is one answer for a clip of fixed length and looks {graph.streams[late[0]].delay} frames ahead, where the "
+            f"file pads and a stream waits; --mode frame gives the answer that lags"
+        )
 
     def _has_open_time(self) -> bool:
         axes = time_candidates(self.model, list(self.bind), self.options.shape)
