@@ -1,0 +1,70 @@
+"""The command line: a thin skin over the public API.
+
+stdout carries data, stderr talk. Exit codes: 0 fine, 1 refused or failed, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from streamrnn.cli.convert import convert
+from streamrnn.cli.doctor import doctor
+from streamrnn.cli.inspect import inspect
+from streamrnn.cli.run import run
+from streamrnn.cli.talk import say_error
+from streamrnn.cli.validate import validate
+from streamrnn.errors import StreamRNNError
+
+app = typer.Typer(
+    name="streamrnn",
+    help="Recurrent networks as live streams: import, prove, run, measure.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _examples(*lines: str) -> str:
+    return "**Examples**\n\n" + "\n\n".join(f"`{line}`" for line in lines)
+
+
+app.command(
+    epilog=_examples(
+        "streamrnn convert vad.onnx", "streamrnn convert silero.onnx --bind sr=16000 --shape input=1,576 -o vad.srnn"
+    )
+)(convert)
+app.command(epilog=_examples("streamrnn inspect vad.onnx", "streamrnn inspect vad.srnn --plan | less"))(inspect)
+app.command(
+    epilog=_examples(
+        "streamrnn validate amp.onnx --steps 5000", "streamrnn validate vad.onnx --report vad.html --input speech.wav"
+    )
+)(validate)
+app.command(
+    epilog=_examples(
+        "streamrnn run amp.srnn guitar.wav --set drive=0.7 -o out.wav",
+        "streamrnn run vad.onnx speech.wav -o speech.csv",
+        "sensor_driver | streamrnn run sensor.srnn - > scores.csv",
+    )
+)(run)
+app.command(epilog=_examples("streamrnn doctor", "streamrnn doctor --ops"))(doctor)
+
+
+def main() -> None:
+    """Entry point of the `streamrnn` command."""
+    try:
+        app()
+    except (StreamRNNError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            # the reader has gone (| head): leave quietly, without a second error when stdout is flushed at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        place = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+        say_error(place)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

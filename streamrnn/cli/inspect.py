@@ -1,0 +1,77 @@
+"""streamrnn inspect"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich import box
+from rich.table import Table
+
+from streamrnn.cli import options as opt
+from streamrnn.cli.talk import data, notify, number, print_rows, summary
+from streamrnn.engine import Engine
+from streamrnn.ir.graph import Array
+
+#: shown with the summary, or not worth a line
+_SHOWN = {"mode", "mode_reason", "pairs", "sample_rate", "frames", "receptive_field"}
+#: in frame mode the length of the clip means nothing
+_CLIP = {"shapes"}
+
+
+def inspect(
+    model: opt.Model,
+    plan: Annotated[bool, typer.Option("--plan", help="Print the compiled step: one line per call.")] = False,
+    mode: opt.Mode = "auto",
+    bind: opt.Bind = None,
+    shape: opt.Shape = None,
+    pair: opt.Pair = None,
+    time_axis: opt.TimeAxis = None,
+    lookahead: opt.Lookahead = 0,
+    outputs: opt.Outputs = None,
+) -> None:
+    """Show what a model is as a stream: ops, shapes, the state map with its evidence, delay, memory."""
+    engine = opt.open_engine(model, opt.conversion(mode, bind, shape, pair, time_axis, lookahead, outputs), notify)
+    out = data()
+    if plan:
+        for line in engine.plan.lines():
+            out.print(line, markup=False)
+        return
+    field = engine.receptive_field
+    rows = [("model", f"{engine.name} ({engine.fingerprint[:12]})"), *summary(engine)]
+    rows.append(("receptive field", "unbounded (recurrent)" if field is None else f"{field} frames"))
+    rows.append(("arena", number(engine.plan.arena_bytes)))
+    rows.append(("calls per step", str(len(engine.plan.calls) + len(engine.plan.commit))))
+    ops = Counter(node.op for node in engine.graph.nodes)
+    rows.append(("ops", ", ".join(f"{op} x{n}" if n > 1 else op for op, n in sorted(ops.items()))))
+    for key, value in engine.meta.items():
+        hidden = _SHOWN | (_CLIP if engine.meta.get("mode") == "frame" else set())
+        if key not in hidden and value not in ("", {}, [], 0, None):
+            rows.append((key.replace("_", " "), str(value)))
+    print_rows(out, rows)
+    if engine.graph.states:
+        out.print(_states(engine))
+
+
+def _states(engine: Engine) -> Table:
+    next_value = {source: target for source, target, _ in _pairs(engine)}
+    table = Table(box=box.SIMPLE_HEAD, title="states", title_justify="left")
+    for column in ("state", "type", "kind", "initial value", "next value", "evidence"):
+        table.add_column(column)
+    for state in engine.graph.states:
+        target = next_value.get(state.name, state.write)
+        table.add_row(state.name, str(engine.graph.types[state.read]), state.kind, _init(state.init), target, state.evidence)
+    return table
+
+
+def _pairs(engine: Engine) -> list[tuple[str, str, str]]:
+    found = engine.meta.get("pairs", [])
+    return [tuple(row) for row in found] if isinstance(found, list) else []
+
+
+def _init(value: Array) -> str:
+    if value.size and np.all(value == value.flat[0]):
+        return f"{value.flat[0]:g}"
+    return f"{value.min():g} .. {value.max():g}" if value.size else "-"

@@ -1,0 +1,105 @@
+"""Options that several commands share, and how their texts become values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from streamrnn.engine import Engine, load
+from streamrnn.errors import BindingError, ModelFileError
+
+Model = Annotated[Path, typer.Argument(help="Model file: .onnx, or .srnn from `streamrnn convert`.", show_default=False)]
+Mode = Annotated[str, typer.Option(help="auto, frame (one step is one frame) or window (one step is one call of the file).")]
+Bind = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Fix an input to a constant: sr=16000.")]
+Shape = Annotated[list[str] | None, typer.Option(metavar="NAME=N,...", help="Fix open dimensions: input=1,512.")]
+Pair = Annotated[
+    list[str] | None,
+    typer.Option(metavar="IN=OUT", help="Pair a state input with its output: state=stateN, h=packed[0:1]; `x=` for no state."),
+]
+TimeAxis = Annotated[list[str] | None, typer.Option(metavar="NAME=AXIS", help="Which axis of an input is time: x=1.")]
+Lookahead = Annotated[int, typer.Option(min=0, help="Frames per chunk for models that are bidirectional over time.")]
+Outputs = Annotated[str | None, typer.Option(metavar="A,B", help="Import these outputs of the file alone.")]
+
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What the user said about the import of a model."""
+
+    mode: str = "auto"
+    bind: Sequence[str] = ()
+    shape: Sequence[str] = ()
+    pair: Sequence[str] = ()
+    time_axis: Sequence[str] = ()
+    lookahead: int = 0
+    outputs: str | None = None
+    _given: tuple[str, ...] = field(default=(), compare=False)
+
+    def keywords(self) -> dict[str, Any]:
+        """Arguments of `streamrnn_converters.convert`, those that were given alone. Raises BindingError."""
+        found: dict[str, Any] = {}
+        if self.mode != "auto":
+            if self.mode not in ("frame", "window"):
+                raise BindingError(f"--mode {self.mode}: it is auto, frame or window")
+            found["mode"] = self.mode
+        if self.bind:
+            found["bind"] = pairs("--bind", self.bind, _numbers)
+        if self.shape:
+            found["shape"] = pairs("--shape", self.shape, _sizes)
+        if self.pair:
+            found["pair"] = pairs("--pair", self.pair, str)
+        if self.time_axis:
+            found["time_axis"] = pairs("--time-axis", self.time_axis, int)
+        if self.lookahead:
+            found["lookahead"] = self.lookahead
+        if self.outputs:
+            found["outputs"] = [name.strip() for name in self.outputs.split(",")]
+        return found
+
+
+def conversion(
+    mode: str,
+    bind: list[str] | None,
+    shape: list[str] | None,
+    pair: list[str] | None,
+    time_axis: list[str] | None,
+    lookahead: int,
+    outputs: str | None,
+) -> Conversion:
+    """The options of one command as one value."""
+    return Conversion(mode, bind or (), shape or (), pair or (), time_axis or (), lookahead, outputs)
+
+
+def open_engine(model: Path, how: Conversion, notify: Callable[[str], None]) -> Engine:
+    """The engine of a model file. Raises StreamRNNError."""
+    if not model.exists():
+        raise ModelFileError(f"{model}: there is no such file")
+    return load(model, notify, **how.keywords())
+
+
+def pairs(option: str, texts: Sequence[str], value: Callable[[str], _Value]) -> dict[str, _Value]:
+    """{"sr": 16000} from ["sr=16000"]. Raises BindingError."""
+    found: dict[str, _Value] = {}
+    for text in texts:
+        name, equals, rest = text.partition("=")
+        if not equals or not name:
+            raise BindingError(f"{option} {text}: it has the form NAME=VALUE")
+        try:
+            found[name] = value(rest)
+        except ValueError:
+            raise BindingError(f"{option} {text}: '{rest}' is not understood") from None
+    return found
+
+
+def _numbers(text: str) -> Any:
+    values = [float(part) if any(c in part for c in ".eEnN") else int(part) for part in text.split(",")]
+    return values[0] if len(values) == 1 else values
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))

@@ -1,0 +1,118 @@
+"""streamrnn run"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, cast
+
+import numpy as np
+import typer
+from rich.progress import Progress
+
+from streamrnn.cli import options as opt
+from streamrnn.cli import signals
+from streamrnn.cli.talk import notify, talk
+from streamrnn.engine import Engine
+from streamrnn.errors import InputError
+from streamrnn.ir.graph import Array
+from streamrnn.stream import OnNonFinite, Stream
+
+#: steps of one compiled block; the progress bar moves and Ctrl-C is heard between two of them
+BLOCK = 4096
+
+
+def run(
+    model: opt.Model,
+    source: Annotated[
+        str, typer.Argument(metavar="INPUT", help="A .wav, .npy, .npz or .csv file, or - for csv lines on stdin.")
+    ],
+    output: Annotated[str | None, typer.Option("-o", "--output", help="A .wav, .npy, .npz or .csv file, or - for csv.")] = None,
+    held: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Hold an input: drive=0.7.")] = None,
+    channel: Annotated[int | None, typer.Option(help="Channel of a sound file, from 0.")] = None,
+    on_nonfinite: Annotated[str, typer.Option(help="What NaN and Inf in the input do: pass, raise, hold or reset.")] = "pass",
+    steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps.")] = None,
+    mode: opt.Mode = "auto",
+    bind: opt.Bind = None,
+    shape: opt.Shape = None,
+    pair: opt.Pair = None,
+    time_axis: opt.TimeAxis = None,
+    lookahead: opt.Lookahead = 0,
+    outputs: opt.Outputs = None,
+) -> None:
+    """Run a signal through a model.
+
+    With - the answer to each line is written before the next line is read, so the command can stand in a live pipe.
+    """
+    if output is None and source != "-" and not source.endswith(".csv"):
+        raise typer.BadParameter("say where the result goes: -o FILE, or -o - for csv on stdout", param_hint="-o")
+    engine = opt.open_engine(model, opt.conversion(mode, bind, shape, pair, time_axis, lookahead, outputs), notify)
+    stream = Stream(engine, on_nonfinite=cast(OnNonFinite, on_nonfinite))
+    knobs = opt.pairs("--set", held or (), float)
+    if engine.delay:
+        talk().print(f"the output lags by {engine.delay} input frames; the first ones are zero")
+    if source == "-":
+        _live(engine, stream, knobs, steps)
+        return
+    path = Path(source)
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file")
+    frames = signals.read_frames(path, engine, knobs, channel)
+    if steps is not None:
+        frames = {name: array[:steps] for name, array in frames.items()}
+    if output in (None, "-"):
+        print(",".join(signals.column_names(engine)))
+        for block in _blocks(engine, stream, frames):
+            for t in range(len(next(iter(block.values())))):
+                print(signals.row_text([value[t] for value in block.values()]))
+        return
+    blocks = list(_blocks(engine, stream, frames))
+    result = {name: np.concatenate([block[name] for block in blocks]) for name in engine.outputs}
+    signals.write_result(Path(str(output)), engine, result, _rate(path, engine, result, frames))
+    if stream.mended:
+        talk().print(f"{stream.mended} input frames were not finite ({on_nonfinite})")
+    talk().print(f"{stream.steps} steps, written: {output}")
+
+
+def _blocks(engine: Engine, stream: Stream, frames: dict[str, Array]) -> Iterator[dict[str, Array]]:
+    """Results of one block after the other, with a progress bar on a terminal."""
+    total = len(next(iter(frames.values())))
+    console = talk()
+    with Progress(console=console, transient=True, disable=not console.is_terminal or total <= BLOCK) as progress:
+        task = progress.add_task(engine.name, total=total)
+        for start in range(0, max(total, 1), BLOCK):
+            part = {name: array[start : start + BLOCK] for name, array in frames.items()}
+            result = stream.process(part)
+            progress.advance(task, BLOCK)
+            yield result if isinstance(result, dict) else {next(iter(engine.outputs)): result}
+
+
+def _live(engine: Engine, stream: Stream, knobs: dict[str, float], steps: int | None) -> None:
+    """One csv line in, one csv line out, at once."""
+    port = signals.main_input(engine, knobs)
+    for name, value in knobs.items():
+        stream.inputs[name][...] = value
+    view, answers = stream.inputs[port.name], list(stream.outputs.values())
+    print(",".join(signals.column_names(engine)), flush=True)
+    for number, line in enumerate(iter(sys.stdin.readline, ""), 1):
+        if not line.strip() or (number == 1 and signals.is_header(line)):
+            continue
+        try:
+            view[...] = signals.parse_line(line, port)
+        except InputError as error:
+            raise InputError(f"line {number}: {error}") from None
+        stream.step()
+        print(signals.row_text(answers), flush=True)
+        if steps is not None and stream.steps >= steps:
+            return
+
+
+def _rate(path: Path, engine: Engine, result: dict[str, Array], frames: dict[str, Array]) -> float | None:
+    """Sample rate of the output, where the input has one."""
+    if path.suffix.lower() != ".wav":
+        return None
+    rate = float(signals.soundfile().info(str(path)).samplerate)
+    taken = max(array[0].size for array in frames.values()) if frames else 1
+    given = next(iter(result.values()))
+    return rate * (given[0].size if len(given) else 1) / taken

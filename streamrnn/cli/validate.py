@@ -1,0 +1,61 @@
+"""streamrnn validate"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streamrnn.cli import options as opt
+from streamrnn.cli.signals import read_frames
+from streamrnn.cli.talk import data, notify, talk
+from streamrnn.errors import MissingExtraError, ModelFileError
+from streamrnn.files import write_aside
+
+
+def validate(
+    model: Annotated[Path, typer.Argument(help="The original model file (.onnx).", show_default=False)],
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each signal.")] = 1000,
+    signal: Annotated[
+        list[Path] | None, typer.Option("--input", metavar="FILE", help="Also this signal: .wav, .npy or .csv.")
+    ] = None,
+    as_json: Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="Write the report as JSON.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with plots.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the random signals.")] = 0,
+    mode: opt.Mode = "auto",
+    bind: opt.Bind = None,
+    shape: opt.Shape = None,
+    pair: opt.Pair = None,
+    time_axis: opt.TimeAxis = None,
+    lookahead: opt.Lookahead = 0,
+    outputs: opt.Outputs = None,
+) -> None:
+    """Compare the compiled step with onnxruntime on the original file: by step, by block and by random chunks, on random,
+    silent, loud and given input. Exit code 1 if anything is outside its tolerance."""
+    if model.suffix == ".srnn":
+        raise ModelFileError(f"{model}: a .srnn file has no oracle; validate the file it was converted from")
+    engine = opt.open_engine(model, opt.conversion(mode, bind, shape, pair, time_axis, lookahead, outputs), notify)
+    try:
+        from streamrnn_converters.page import report_html
+        from streamrnn_converters.report import report_table
+        from streamrnn_converters.validate import validate as compare
+    except ImportError as error:
+        raise MissingExtraError(f"validating needs onnxruntime ({error}); pip install 'streamrnn[convert]'") from None
+    given = None
+    for path in signal or ():
+        given = read_frames(path, engine)
+    notify(f"running {steps} steps of each signal")
+    result = compare(model, engine, steps=steps, inputs=given, seed=seed)
+    if as_json == "-":
+        sys.stdout.write(result.to_json() + "\n")
+    else:
+        data().print(report_table(result))
+    if as_json and as_json != "-":
+        write_aside(Path(as_json), result.to_json().encode())
+    if report:
+        write_aside(report, report_html(result).encode())
+        talk().print(f"written: {report}")
+    if not result.passed:
+        raise typer.Exit(1)
