@@ -189,8 +189,7 @@ class Stream:
             if type(x) is np.ndarray and (x.dtype, x.shape) == self._frame:
                 self._in_views[0][...] = x
             else:
-                for view, value in zip(self._in_views, self._ports.arrays(x, steps=False), strict=True):
-                    view[...] = value
+                self._take(x)
         if self._step(self._once) != 1:
             self._refuse(0)
         if out is not None:
@@ -203,6 +202,19 @@ class Stream:
         if self._single is not None:
             return self._single.copy()
         return self._ports.result([view.copy() for view in self._out_views])
+
+    def _take(self, x: Frames) -> None:
+        """Fill the input views from a dict, or from an array that needs a conversion."""
+        if isinstance(x, Mapping) and len(x) == len(self.inputs):
+            for name, view in self.inputs.items():
+                value = x.get(name)
+                if type(value) is not np.ndarray or value.dtype != view.dtype or value.shape != view.shape:
+                    break
+                view[...] = value
+            else:
+                return
+        for view, value in zip(self._in_views, self._ports.arrays(x, steps=False), strict=True):
+            view[...] = value
 
     def process(self, X: Frames, out: Array | None = None) -> Result:
         """A block of steps in compiled code; the same bits as single steps, however the stream is cut into blocks.

@@ -102,9 +102,10 @@ class _Import:
         late = [n for n in graph.outputs if (s := graph.streams.get(n)) is not None and s.axis is None and s.delay]
         if not late:
             return ""
+        ahead = graph.streams[late[0]].delay
         return (
-            f"'{late[0]}' is one answer for a clip of fixed length and looks {graph.streams[late[0]].delay} frames ahead, where the "
-            f"file pads and a stream waits; --mode frame gives the answer that lags"
+            f"'{late[0]}' is one answer for a clip of fixed length and looks {ahead} frames ahead, where the file pads and a "
+            f"stream waits; --mode frame gives the answer that lags"
         )
 
     def _has_open_time(self) -> bool:

@@ -10,6 +10,7 @@ import sys
 
 import typer
 
+from streamrnn.cli.bench import bench
 from streamrnn.cli.convert import convert
 from streamrnn.cli.doctor import doctor
 from streamrnn.cli.inspect import inspect
@@ -51,6 +52,9 @@ app.command(
         "sensor_driver | streamrnn run sensor.srnn - > scores.csv",
     )
 )(run)
+app.command(epilog=_examples("streamrnn bench amp.onnx --against onnxruntime", "streamrnn bench vad.srnn --json times.json"))(
+    bench
+)
 app.command(epilog=_examples("streamrnn doctor", "streamrnn doctor --ops"))(doctor)
 
 

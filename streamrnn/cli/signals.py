@@ -172,7 +172,8 @@ def write_result(path: Path, engine: Engine, result: Mapping[str, Array], rate: 
         write_aside(path, text.getvalue().encode())
         return
     if suffix == ".npz":
-        np.savez(buffer, **dict(result))
+        arrays: dict[str, Any] = dict(result)
+        np.savez(buffer, **arrays)
     elif suffix == ".npy":
         np.save(buffer, _single(path, result))
     elif suffix == ".wav":

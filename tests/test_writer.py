@@ -1,0 +1,76 @@
+"""The written step model is the step: onnxruntime on it gives what the engine gives, state fed back, filler kept out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from contract import floats
+from streamrnn_converters import convert
+from streamrnn_converters.bench import bench_against_onnxruntime, ort_step
+from streamrnn_converters.onnx.writer import write_step_model
+from test_streamify import C, bidirectional, clip_model, conv, gru
+
+from streamrnn import Engine, Stream, UnsupportedError
+from streamrnn.bench import bench, random_frames
+from streamrnn.ir.graph import Graph
+
+MODELS = Path(__file__).resolve().parent.parent / "examples" / "models"
+
+
+def assert_same_steps(path: Path, steps: int, tolerance: float, **options: Any) -> None:
+    engine = Engine(convert(path, **options))
+    oracle, stream = ort_step(path, engine, **options), Stream(engine)
+    frames = random_frames(engine, steps, seed=3)
+    shapes = {port.name: port.type.shape for port in engine.plan.inputs}
+    for t in range(steps):
+        expected = oracle.step({name: array[t].reshape(shapes[name]) for name, array in frames.items()})
+        found = stream.step({name: array[t] for name, array in frames.items()})
+        rows = list(found.values()) if isinstance(found, dict) else [found]
+        names = [output.name.removesuffix(".now") for output in oracle.session.get_outputs()]
+        for name, row in zip(engine.outputs, rows, strict=True):
+            np.testing.assert_allclose(row.ravel(), expected[names.index(name)].ravel(), rtol=1e-4, atol=tolerance)
+
+
+@pytest.mark.parametrize(("name", "tolerance"), [("amp", 1e-5), ("vad", 1e-5), ("sensor", 5e-4)])
+def test_example_models_step_alike_in_onnxruntime(name: str, tolerance: float) -> None:
+    """The sensor model computes in raw units, up to a few hundred."""
+    assert_same_steps(MODELS / f"{name}.onnx", 60, tolerance)
+
+
+def test_delays_rings_and_gated_states_are_written(tmp_path: Path) -> None:
+    nodes, weights = gru("x", "a", "first")
+    more, k = conv("a", "b", "ahead", 4, 2, (2, 4))
+    last, w = gru("b", "y", "second")
+    path = clip_model(tmp_path, nodes + more + last, {**weights, **k, **w}, {"a": [1, C, "T"], "y": [1, C, "T"]})
+    assert_same_steps(path, 40, 1e-5)
+
+
+def test_a_step_of_several_frames_is_refused(tmp_path: Path) -> None:
+    path, stages = bidirectional(tmp_path), dict[str, Graph]()
+    final = convert(path, mode="frame", lookahead=4, dump=stages.__setitem__)
+    with pytest.raises(UnsupportedError, match="several frames a step"):
+        write_step_model(stages["align"].replace(meta=final.meta))
+
+
+def test_a_fused_graph_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="was fused"):
+        write_step_model(convert(MODELS / "amp.onnx"))
+
+
+def test_percentiles_are_ordered_and_every_way_is_there() -> None:
+    path = MODELS / "amp.onnx"
+    engine = Engine(convert(path))
+    for times in (bench(engine, 64), bench_against_onnxruntime(path, engine, 64)):
+        assert len(times) == 3
+        for row in times:
+            assert 0 <= row.p50 <= row.p99 <= row.p999 <= row.max
+
+
+def test_noise_for_a_bench_has_the_shape_of_every_input() -> None:
+    engine = Engine(convert(MODELS / "amp.onnx"))
+    frames = random_frames(engine, 5)
+    assert {name: array.shape for name, array in frames.items()} == {"audio": (5, 1), "drive": (5, 1)}
+    assert not np.array_equal(frames["audio"], floats(0, 5, 1))
