@@ -12,10 +12,11 @@ from streamrnn import kernels
 from streamrnn.codegen.build import link, machine, undefined_symbols
 from streamrnn.codegen.driver import driver_kernels, driver_text
 from streamrnn.codegen.library import compile_missing, kernel_bitcode
+from streamrnn.errors import GraphError
 from streamrnn.ir.lowering import Apply, Place, Register
 from streamrnn.ir.types import DType
-from streamrnn.kernels import cells
-from streamrnn.kernels._jit import Kernel, llvm_type
+from streamrnn.kernels import cells, scalar
+from streamrnn.kernels._jit import Kernel, find_kernel, llvm_type
 from streamrnn.kernels.activations import TABLE
 from streamrnn.ops.pointwise_table import DTYPES, ROWS
 from streamrnn.plan import ALIGN, HEADER, Loop, Slot, StepPlan
@@ -99,6 +100,17 @@ def test_float32_kernels_never_widen(address: str) -> None:
     ctypes = {ctype.removesuffix("p") for ctype in (*(ctype for _, ctype in kernel.params), str(kernel.returns))}
     if "f64" not in ctypes:
         assert "double" not in text
+
+
+def test_every_kernel_is_found_by_its_address() -> None:
+    for address, kernel in KERNELS.items():
+        again = find_kernel(address)
+        assert (again.address, again.params, again.returns) == (address, kernel.params, kernel.returns)
+
+
+def test_another_type_needs_a_parameter_to_go_to() -> None:
+    with pytest.raises(GraphError, match=r"kernel add has no parameter \['c'\]"):
+        scalar.add.typed(c="i64")
 
 
 def test_a_library_call_would_be_found() -> None:

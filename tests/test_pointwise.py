@@ -8,12 +8,14 @@ import numpy as np
 import onnx
 import pytest
 from contract import Case, Contract, as_dict, close, floats, onnxruntime_outputs
+from streamrnn_converters.passes.fuse import fuse
 
-from streamrnn import Stream
+from streamrnn import Engine, Stream
 from streamrnn.errors import GraphError, NotStreamableError, ShapeError, UnsupportedError
-from streamrnn.ir.graph import Array, Attr
-from streamrnn.ir.op import Streamed
-from streamrnn.ir.types import StreamType
+from streamrnn.ir.graph import Array, Attr, Graph, Node, Stage
+from streamrnn.ir.op import Site, Streamed
+from streamrnn.ir.types import StreamType, TensorType
+from streamrnn.ir.verify import infer_node, verify
 from streamrnn.ops._time import join
 from streamrnn.ops.pointwise_table import EXPANSIONS, PARTS, ROWS
 
@@ -266,6 +268,42 @@ def test_mixed_element_types_are_refused_with_what_would_do() -> None:
 def test_errors_name_node_and_reason(example: Case, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=f"node 'node'.*{text}"):
         example.site()
+
+
+# -- chains -------------------------------------------------------------------------------------------------------------
+
+
+def chain_graph() -> Graph:
+    """Ops of one line and of several, with literals, omitted inputs, casts and a result that two nodes read."""
+    nodes = (
+        Node("Sum", "sum", ("x", "y", "z"), ("a",)),
+        Node("Clip", "clip", ("a", "low", "high"), ("b",)),
+        Node("Pow", "square", ("b", "two"), ("c",)),
+        Node("Gelu", "gelu", ("c",), ("d",), {"approximate": "tanh"}),
+        Node("Mean", "mean", ("d", "b", "x"), ("e",)),
+        Node("Greater", "greater", ("e", "z"), ("f",)),
+        Node("Cast", "cast", ("f",), ("g",), {"to": "float32"}),
+        Node("LeakyRelu", "leaky", ("g",), ("out",), {"alpha": 0.3}),
+    )
+    constants: dict[str, Array] = {
+        "low": np.array(-0.5, "float32"),
+        "high": np.array(0.9, "float32"),
+        "two": np.array(2, "float32"),
+    }
+    live = {"x": X, "y": Y, "z": X[:1] * np.float32(0.1)}
+    types = {name: TensorType.of(a) for name, a in (*constants.items(), *live.items())}
+    for node in nodes:
+        infer_node(types, Site(node, tuple(types[n] for n in node.inputs), tuple(constants.get(n) for n in node.inputs)))
+    return Graph("chain", Stage.STEP, tuple(live), ("out",), nodes, types, constants)
+
+
+def test_a_fused_chain_gives_the_bits_of_single_nodes() -> None:
+    graph = verify(chain_graph())
+    fused = fuse(graph)
+    assert [node.op for node in fused.nodes] == ["Fused", "Fused"]  # two nodes read what Clip gives
+    live = {"x": X, "y": Y, "z": X[0] * np.float32(0.1)}
+    single, merged = (Stream(Engine(g)).step(live) for g in (graph, fused))
+    np.testing.assert_array_equal(single, merged)
 
 
 # -- time -----------------------------------------------------------------------------------------------------------------
