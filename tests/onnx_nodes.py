@@ -13,9 +13,10 @@ from streamrnn.ir.graph import Array
 
 @dataclass(frozen=True)
 class NodeTest:
-    """One node with its inputs and outputs by name."""
+    """One node, also as a model in which everything is an input, with its inputs and outputs by name."""
 
     name: str
+    model: onnx.ModelProto
     node: onnx.NodeProto
     inputs: dict[str, Array]
     outputs: dict[str, Array]
@@ -38,5 +39,5 @@ def node_tests(op: str, module: str = "") -> list[NodeTest]:
             [(inputs, outputs)] = case.data_sets
             names = ([value.name for value in values] for values in (graph.input, graph.output))
             given, expected = (dict(zip(n, a, strict=True)) for n, a in zip(names, (inputs, outputs), strict=True))
-            found.append(NodeTest(case.name, graph.node[0], given, expected))
+            found.append(NodeTest(case.name, case.model, graph.node[0], given, expected))
     return found

@@ -1,43 +1,49 @@
-"""LSTM, GRU and RNN give what the ONNX standard's own node tests expect."""
+"""LSTM, GRU and RNN give what the ONNX standard's own node tests expect, from the file to the compiled step."""
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
+
 import pytest
-from contract import Case, close
+from contract import close
 from onnx import helper
 from onnx_nodes import NodeTest, node_tests
+from streamrnn_converters import convert
 
-from streamrnn import Stream
+from streamrnn import Engine, Stream
 from streamrnn.ir.graph import Array
+from streamrnn.ir.op import find_op
 
 TESTS = [test for op in ("LSTM", "GRU", "RNN") for test in node_tests(op)]
-LIVE = ("X", "sequence_lens", "initial_h", "initial_c")
+#: inputs that are fed to a step; the others are the node's weights
+FED = ("X", "sequence_lens", "initial_h", "initial_c")
 
 
-def frames_first(test: NodeTest) -> NodeTest:
-    """The same test in layout 0: layout 1 has the batch as first axis of X, Y and all states."""
-    attrs = {a.name: helper.get_attribute_value(a) for a in test.node.attribute}
-    if not attrs.pop("layout", 0):
-        return test
-    node = helper.make_node(test.node.op_type, test.node.input, test.node.output, **attrs)
-    moved = {n: a.swapaxes(0, 1) if n in LIVE and a.ndim > 1 else a for n, a in test.inputs.items()}
-    # Y is [batch, frames, direction, unit] there, [frames, direction, batch, unit] here
-    expected = {n: a.transpose(1, 2, 0, 3) if a.ndim == 4 else a.swapaxes(0, 1) for n, a in test.outputs.items()}
-    return NodeTest(test.name, node, moved, expected)
+def attribute(test: NodeTest, name: str) -> object:
+    return next((helper.get_attribute_value(a) for a in test.node.attribute if a.name == name), None)
 
 
-def as_case(test: NodeTest) -> Case:
-    attrs = {a.name: helper.get_attribute_value(a) for a in test.node.attribute}
-    attrs = {k: v.decode() if isinstance(v, bytes) else v for k, v in attrs.items()}
-    inputs = tuple(np.ascontiguousarray(test.inputs[n]) if n else None for n in test.node.input)
-    live = tuple(k for k, n in enumerate(test.node.input) if n in LIVE)
-    return Case(test.node.op_type, inputs, attrs, outputs=len(test.node.output), live=live)
+FORWARD = [test for test in TESTS if attribute(test, "direction") is None]
 
 
-def expected(test: NodeTest, case: Case) -> dict[str, Array]:
-    """The wanted outputs under the names of the case."""
-    return {name: test.outputs[given] for name, given in zip(case.results, test.node.output, strict=True) if given}
+def engine(test: NodeTest, folder: Path, fed: tuple[str, ...], **options: object) -> Engine:
+    path = folder / "model.onnx"
+    path.write_bytes(test.model.SerializeToString())
+    weights = {name: array for name, array in test.inputs.items() if name not in fed}
+    return Engine(convert(path, bind=weights, **options))  # type: ignore[arg-type]
+
+
+def check(test: NodeTest, found: dict[str, Array]) -> None:
+    """The outputs named in `found` are those that the standard expects."""
+    op = find_op(test.node.op_type)
+    assert op is not None
+    for name, value in found.items():
+        expected = test.outputs[name]
+        close(value.reshape(expected.shape), expected, op, name)
+
+
+def by_name(made: Engine, result: object) -> dict[str, Array]:
+    return result if isinstance(result, dict) else {next(iter(made.outputs)): result}  # type: ignore[dict-item]
 
 
 def test_the_standard_has_tests_for_all_three() -> None:
@@ -46,21 +52,19 @@ def test_the_standard_has_tests_for_all_three() -> None:
 
 
 @pytest.mark.parametrize("test", TESTS, ids=str)
-def test_reference_gives_the_expected_outputs(test: NodeTest) -> None:
-    test = frames_first(test)
-    case = as_case(test)
-    found = dict(zip(case.results, case.reference, strict=True))
-    for name, value in expected(test, case).items():
-        close(found[name], value, case.impl, name)
+def test_one_call_gives_the_expected_outputs(test: NodeTest, tmp_path: Path) -> None:
+    no_state = {name: "" for name in ("initial_h", "initial_c") if name in test.inputs}
+    made = engine(test, tmp_path, FED, mode="window", pair=no_state)
+    given = {name: test.inputs[name].reshape(port.shape) for name, port in made.inputs.items()}
+    found = by_name(made, Stream(made).step(given))
+    assert set(found) == set(test.outputs)
+    check(test, found)
 
 
-@pytest.mark.parametrize("test", TESTS, ids=str)
-def test_compiled_step_gives_the_expected_outputs(test: NodeTest) -> None:
-    test = frames_first(test)
-    case = as_case(test)
-    engine = case.engine
-    given = {n: a for k, n in enumerate(case.names) if case.fed(k) and (a := case.inputs[k]) is not None}
-    found = Stream(engine).step({n: a.reshape(engine.inputs[n].shape) for n, a in given.items()})
-    assert isinstance(found, dict)
-    for name, value in expected(test, case).items():
-        close(found[name].reshape(value.shape), value, case.impl, name)
+@pytest.mark.parametrize("test", FORWARD, ids=str)
+def test_the_answer_after_the_last_frame_is_the_expected_one(test: NodeTest, tmp_path: Path) -> None:
+    axis = 1 if attribute(test, "layout") else 0
+    made = engine(test, tmp_path, ("X",), mode="frame", time_axis={"X": axis})
+    clip = test.inputs["X"].swapaxes(0, axis)
+    found = by_name(made, Stream(made).process(clip.reshape(len(clip), *made.inputs["X"].shape)))
+    check(test, {"Y_h": found["Y_h"][-1]})
