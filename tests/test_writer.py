@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from contract import floats
 from streamrnn_converters import convert
 from streamrnn_converters.bench import bench_against_onnxruntime, ort_step
 from streamrnn_converters.onnx.writer import write_step_model
@@ -73,4 +72,4 @@ def test_noise_for_a_bench_has_the_shape_of_every_input() -> None:
     engine = Engine(convert(MODELS / "amp.onnx"))
     frames = random_frames(engine, 5)
     assert {name: array.shape for name, array in frames.items()} == {"audio": (5, 1), "drive": (5, 1)}
-    assert not np.array_equal(frames["audio"], floats(0, 5, 1))
+    assert all(np.isfinite(array).all() and array.any() for array in frames.values())

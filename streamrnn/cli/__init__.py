@@ -12,6 +12,7 @@ import typer
 
 from streamrnn.cli.bench import bench
 from streamrnn.cli.convert import convert
+from streamrnn.cli.demo import demo
 from streamrnn.cli.doctor import doctor
 from streamrnn.cli.inspect import inspect
 from streamrnn.cli.run import run
@@ -55,6 +56,7 @@ app.command(
 app.command(epilog=_examples("streamrnn bench amp.onnx --against onnxruntime", "streamrnn bench vad.srnn --json times.json"))(
     bench
 )
+app.command(epilog=_examples("streamrnn demo", "streamrnn demo -o /tmp/demo"))(demo)
 app.command(epilog=_examples("streamrnn doctor", "streamrnn doctor --ops"))(doctor)
 
 

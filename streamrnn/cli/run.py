@@ -51,25 +51,26 @@ def run(
     stream = Stream(engine, on_nonfinite=cast(OnNonFinite, on_nonfinite))
     knobs = opt.pairs("--set", held or (), float)
     if engine.delay:
-        talk().print(f"the output lags by {engine.delay} input frames; the first ones are zero")
+        frames = "1 input frame" if engine.delay == 1 else f"{engine.delay} input frames"
+        talk().print(f"the output lags by {frames}; before that it is zero")
     if source == "-":
         _live(engine, stream, knobs, steps)
         return
     path = Path(source)
     if not path.exists():
         raise InputError(f"{path}: there is no such file")
-    frames = signals.read_frames(path, engine, knobs, channel)
+    signal = signals.read_frames(path, engine, knobs, channel)
     if steps is not None:
-        frames = {name: array[:steps] for name, array in frames.items()}
+        signal = {name: array[:steps] for name, array in signal.items()}
     if output in (None, "-"):
         print(",".join(signals.column_names(engine)))
-        for block in _blocks(engine, stream, frames):
+        for block in _blocks(engine, stream, signal):
             for t in range(len(next(iter(block.values())))):
                 print(signals.row_text([value[t] for value in block.values()]))
         return
-    blocks = list(_blocks(engine, stream, frames))
+    blocks = list(_blocks(engine, stream, signal))
     result = {name: np.concatenate([block[name] for block in blocks]) for name in engine.outputs}
-    signals.write_result(Path(str(output)), engine, result, _rate(path, engine, result, frames))
+    signals.write_result(Path(str(output)), engine, result, _rate(path, engine, result, signal))
     if stream.mended:
         talk().print(f"{stream.mended} input frames were not finite ({on_nonfinite})")
     talk().print(f"{stream.steps} steps, written: {output}")

@@ -61,7 +61,7 @@ def summary(engine: Engine) -> list[tuple[str, str]]:
 
 def _delay(engine: Engine, rate: object) -> str:
     hop = engine.meta.get("hop", 1)
-    text = f"{engine.delay} frames"
+    text = "1 frame" if engine.delay == 1 else f"{engine.delay} frames"
     if isinstance(rate, int) and isinstance(hop, int):
         text += f" ({1000 * engine.delay * hop / rate:g} ms)"
     if engine.frames > 1:
