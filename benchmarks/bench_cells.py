@@ -4,10 +4,12 @@
 
 Per cell and size (as many inputs as hidden units):
 
-    streamrnn     `stream.step(x)` from Python, which carries the state itself
-    onnxruntime   `session.run` on the same weights, with the state fed back by name
-    in block      one step inside `stream.process` over 256 frames: the compiled step without the call
-    build         a new process from import to its first step: with an empty cache, and from the cache
+    us            `stream.step(x)` from Python, which carries the state itself
+    ort us        onnxruntime's `session.run` on the same file, with the state fed back by name
+    block ns      one step inside `stream.process` over 256 frames: the compiled step without the call
+    build s       a new process from import to its first step, with an empty cache
+    cached s      the same with the code in the cache
+    error         largest difference between the two over a block
 
 Step times are CPU times of the calling thread, medians over rounds of ABBA order, so that a busy machine disturbs little and
 disturbs both. Build times are wall-clock times. The floor is the largest share of onnxruntime's time that a step may take.
@@ -33,13 +35,12 @@ import onnx
 import onnxruntime as ort
 import typer
 from onnx import helper, numpy_helper
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
 import streamrnn
-from streamrnn.ir.graph import Array, Graph, Node, Stage, State
-from streamrnn.ir.op import Site, get_op
-from streamrnn.ir.types import StreamType, TensorType
+from streamrnn.ir.graph import Array
 
 CELLS = {"LSTM": (4, ("h", "c"), {}), "GRU": (3, ("h",), {"linear_before_reset": 1}), "RNN": (1, ("h",), {})}
 #: frames of the block in which the compiled step is timed
@@ -95,7 +96,7 @@ def weights(cell: str, H: int) -> dict[str, Array]:
 
 
 def onnx_model(cell: str, H: int) -> onnx.ModelProto:
-    """One step: x [1, 1, H] and the states go in, y and the new states come out."""
+    """One step as a file would hold it: x [1, 1, H] and the states go in, y and the new states come out."""
     _, states, attrs = CELLS[cell]
     inputs, outputs = ["x", "W", "R", "B", "", *states], ["y", *(f"{s}n" for s in states)]
     node = helper.make_node(cell, inputs, outputs, hidden_size=H, **attrs)
@@ -107,28 +108,11 @@ def onnx_model(cell: str, H: int) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
-def step_graph(cell: str, H: int) -> Graph:
-    """The same step for streamrnn."""
-    _, states, attrs = CELLS[cell]
-    constants = weights(cell, H)
-    outputs = ("y", *(f"{s}n" for s in states))
-    node = Node(cell, cell, ("x", "W", "R", "B", "", *states), outputs, {"hidden_size": H, **attrs})
-    zero = np.zeros((1, 1, H), np.float32)
-    arrays = {**constants, **dict.fromkeys(("x", *states), zero)}
-    types = {n: TensorType.of(a) for n, a in arrays.items()}
-    site = Site(node, tuple(types[n] if n else None for n in node.inputs), tuple(constants.get(n) for n in node.inputs))
-    types.update(zip(outputs, get_op(node).infer(site), strict=True))
-    held = tuple(State(s, s, f"{s}n", zero) for s in states)
-    streams = {"x": StreamType(0), "y": StreamType(0)}
-    return Graph(cell, Stage.STEP, ("x",), ("y",), (node,), types, constants, held, streams)
-
-
-def onnxruntime_step(cell: str, H: int) -> Callable[[Array], Array]:
+def onnxruntime_step(path: Path, cell: str, H: int) -> Callable[[Array], Array]:
     """A closure that makes one step and feeds the state back."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    model = onnx_model(cell, H).SerializeToString()
-    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     run, states = session.run, CELLS[cell][1]
     feed = {s: np.zeros((1, 1, H), np.float32) for s in states}
 
@@ -161,48 +145,37 @@ def abba(sides: list[tuple[Callable[[Array], object], Array]], rounds: int) -> l
     return [statistics.median(t) for t in times]
 
 
-def build_times(engine: streamrnn.Engine) -> tuple[float, float]:
+def build_times(engine: streamrnn.Engine, folder: Path) -> tuple[float, float]:
     """Seconds from import to the first step in a new process: with an empty cache, and from the cache."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.srnn"
-        engine.save(path)
-        env = {**os.environ, "STREAMRNN_CACHE": str(Path(folder) / "cache")}
-        command = [sys.executable, "-c", _CHILD, str(path)]
-        runs = [subprocess.run(command, env=env, capture_output=True, text=True, check=True) for _ in range(4)]
-        first, *cached = (float(run.stdout) for run in runs)
+    path = folder / "model.srnn"
+    engine.save(path)
+    env = {**os.environ, "STREAMRNN_CACHE": str(folder / "cache")}
+    command = [sys.executable, "-c", _CHILD, str(path)]
+    runs = [subprocess.run(command, env=env, capture_output=True, text=True, check=True) for _ in range(4)]
+    first, *cached = (float(run.stdout) for run in runs)
     return first, min(cached)
 
 
-def measure(cell: str, H: int, rounds: int) -> Row:
-    engine = streamrnn.Engine(step_graph(cell, H))
-    stream, other = streamrnn.Stream(engine), onnxruntime_step(cell, H)
-    clip = np.random.default_rng(1).standard_normal((BLOCK, H)).astype(np.float32)
+def measure(cell: str, H: int, rounds: int, folder: Path) -> Row:
+    path = folder / "step.onnx"
+    path.write_bytes(onnx_model(cell, H).SerializeToString())
+    engine = streamrnn.load(path)
+    stream, other = streamrnn.Stream(engine), onnxruntime_step(path, cell, H)
+    clip = np.random.default_rng(1).standard_normal((BLOCK, *engine.inputs["x"].shape)).astype(np.float32)
     found = stream.process(clip)
-    expected = np.concatenate([other(x[None, None]) for x in clip])
+    expected = np.concatenate([other(x.reshape(1, 1, H)) for x in clip])
     error = float(np.abs(np.asarray(found).reshape(expected.shape) - expected).max())
     if error > 1e-4:
         raise SystemExit(f"{cell} H={H}: the outputs differ by {error}; there is nothing to compare")
-    sides = [(stream.step, clip[0]), (other, clip[None, :1]), (stream.process, clip)]
+    sides = [(stream.step, clip[0]), (other, clip[0].reshape(1, 1, H)), (stream.process, clip)]
     step, theirs, block = abba(sides, rounds)
-    return Row(cell, H, step, theirs, block / BLOCK, floor_of(H), *build_times(engine), error)
+    return Row(cell, H, step, theirs, block / BLOCK, floor_of(H), *build_times(engine, folder), error)
 
 
 def table(rows: list[Row]) -> Table:
-    out = Table(title="one step, one thread, input size = H")
-    titles = (
-        "cell",
-        "H",
-        "streamrnn\nus",
-        "onnxruntime\nus",
-        "ratio",
-        "floor",
-        "in block\nns",
-        "build\ns",
-        "cached\ns",
-        "error",
-    )
-    for title in titles:
-        out.add_column(title, justify="left" if title == "cell" else "right", no_wrap=True)
+    out = Table(title="one step, one thread, input size = H", box=SIMPLE, padding=(0, 1, 0, 0))
+    for title in ("", "H", "us", "ort us", "ratio", "floor", "block ns", "build s", "cached s", "error"):
+        out.add_column(title, justify="right", no_wrap=True)
     for r in rows:
         times = (f"{r.step / 1e3:.2f}", f"{r.onnxruntime / 1e3:.1f}", f"{r.in_block:.0f}")
         ratio = f"[{'green' if r.holds else 'red'}]1/{1 / r.ratio:.1f}"
@@ -222,8 +195,8 @@ def main(
     rows = []
     for cell in cells.split(","):
         for H in map(int, hidden.split(",")):
-            with console.status(f"{cell} H={H}"):
-                rows.append(measure(cell, H, rounds))
+            with console.status(f"{cell} H={H}"), tempfile.TemporaryDirectory() as folder:
+                rows.append(measure(cell, H, rounds, Path(folder)))
     console.print(table(rows))
     if json_file is not None:
         about = {
