@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from contract import Case, Contract, floats
 from moving import Moves, calls, compiled, numbers
+from streamrnn_converters.passes.streamify import streamify
 
-from streamrnn.errors import ShapeError
+from streamrnn.errors import NotStreamableError, ShapeError
+from streamrnn.ir.graph import Stage
 from streamrnn.ir.types import DType
 
 
@@ -47,6 +49,12 @@ class TestConcatWithAConstant(Contract):
             "Concat", (floats(1, 12, 3), np.ones((12, 2), np.float32)), {"axis": 1}, time={0: 0}, label="Concat a fixed frame"
         ),
     ]
+
+
+def test_a_constant_beside_a_stream_of_several_frames_a_step_is_refused() -> None:
+    (case,) = TestConcatWithAConstant.cases
+    with pytest.raises(NotStreamableError, match="those of a step"):
+        streamify(case.graph(Stage.SEQUENCE), {"i0": 0}, chunk=3)
 
 
 @pytest.mark.parametrize("dtype", DType)

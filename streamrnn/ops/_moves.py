@@ -42,7 +42,7 @@ def check_indices(site: Site, sizes: Sequence[int]) -> None:
     if t.dtype not in (DType.I64, DType.I32):
         raise site.shape_error(f"indices are {t.dtype.value}, not int64 or int32")
     if t.size and 0 in sizes:
-        raise site.shape_error("gathers from an axis without elements")
+        raise site.shape_error("indexes an axis without elements")
     if value is not None and value.size:
         columns = value.reshape(-1, len(sizes))
         for size, low, high in zip(sizes, columns.min(axis=0), columns.max(axis=0), strict=True):

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from streamrnn.errors import GraphError, NotStreamableError
+from streamrnn.errors import GraphError, NotStreamableError, ShapeError
 from streamrnn.ir.graph import Array, Attr, Graph, Node, Stage, State
 from streamrnn.ir.op import Site, Streamed, get_op
 from streamrnn.ir.types import StreamType, TensorType
@@ -146,7 +146,13 @@ class _Walk:
         for node in self.nodes:
             if node.name in self.rings:
                 states += ring_states(node, types)
-            infer_node(types, Site(node, *_seen(node, types, self.constants)))
+            try:
+                infer_node(types, Site(node, *_seen(node, types, self.constants)))
+            except ShapeError as error:
+                raise NotStreamableError(
+                    f"{error}: the shapes of a whole clip fit, those of a step (frames: {frames}) do not; use window mode "
+                    f"(--mode window)"
+                ) from None
             self._check_frames(node, types, frames)
         used = {name for node in self.nodes for name in node.inputs} | set(self.graph.outputs)
         field_ = max((self.reach.get(name, 0) for name in self.graph.outputs), default=0)
