@@ -83,19 +83,19 @@ def packed_step(path: Path, hidden: int = 4) -> Path:
     return write_model(path, inputs, {"y": state, "packed": [2, 1, hidden]}, nodes, {**a, **b})
 
 
-def lookahead_conv(path: Path, hidden: int = 4) -> Path:
-    """x [1, 3, T] -> Conv of 3 taps, one of them ahead -> GRU -> y [T, 1, hidden] and the last state."""
+def conv_gru(path: Path, hidden: int = 4, frames: int | str = "T", **conv: Any) -> Path:
+    """x [1, 3, T] -> Conv of 3 taps, with the attributes given -> GRU -> y [T', 1, hidden] and last, its final state."""
     recurrent, constants = cell("GRU", "gru", "time_first", 2, hidden, 50)
     nodes = [
-        h.make_node("Conv", ["x", "K", "k"], ["conv"], pads=[1, 1], name="conv"),
+        h.make_node("Conv", ["x", "K", "k"], ["conv"], name="conv", **conv),
         h.make_node("Transpose", ["conv"], ["time_first"], perm=[2, 0, 1], name="transpose"),
         recurrent,
         h.make_node("Squeeze", ["gru_all", "axis"], ["y"], name="squeeze"),
         h.make_node("Tanh", ["gru_last"], ["last"], name="tanh"),
     ]
     constants |= {"K": floats(60, 2, 3, 3), "k": floats(61, 2), "axis": np.array([1])}
-    outputs: dict[str, Dims] = {"y": ["T", 1, hidden], "last": [1, 1, hidden]}
-    return write_model(path, {"x": [1, 3, "T"]}, outputs, nodes, constants)
+    outputs: dict[str, Dims] = {"y": ["Y", 1, hidden], "last": [1, 1, hidden]}
+    return write_model(path, {"x": [1, 3, frames]}, outputs, nodes, constants)
 
 
 def both_ways(path: Path, layers: int = 1, hidden: int = 3) -> Path:

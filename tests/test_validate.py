@@ -60,14 +60,29 @@ class TestFaithfulImports:
         assert "2 states fed back" in report.law
         assert report.state_bytes == engine.state_bytes
 
-    def test_an_answer_behind_a_look_ahead_has_an_exact_counterpart(self, tmp_path: Path) -> None:
-        path = models.lookahead_conv(tmp_path / "conv.onnx")
+    @pytest.mark.parametrize(
+        ("conv", "delay"),
+        [({"pads": [1, 1]}, 1), ({"pads": [0, 2]}, 2), ({}, 2), ({"strides": [2], "pads": [2, 0]}, 0)],
+    )
+    def test_answers_and_frames_behind_a_convolution_have_exact_counterparts(
+        self, tmp_path: Path, conv: dict[str, Any], delay: int
+    ) -> None:
+        path = models.conv_gru(tmp_path / "conv.onnx", **conv)
         engine = Engine(convert(path, mode="frame", time_axis={"x": 2}))
-        assert engine.delay == 1
+        assert engine.delay == delay
         report = validate(path, engine, steps=100)
         assert report.passed, report.verdict
-        assert "last" in rows(report)
+        assert rows(report) == {"y", "last"}
         assert not report.excluded
+        assert not report.notes
+
+    def test_a_clip_that_ends_amid_a_step_is_compared_as_far_as_its_steps_go(self, tmp_path: Path) -> None:
+        path = models.conv_gru(tmp_path / "odd.onnx", frames=25, strides=[4], pads=[2, 0])
+        engine = Engine(convert(path, mode="frame", time_axis={"x": 2}))
+        assert engine.frames == 4
+        report = validate(path, engine, steps=14)
+        assert report.passed, report.verdict
+        assert {(row.name, row.compared) for row in report.rows} == {("y", 12), ("last", 2)}
 
     def test_a_clip_of_prescribed_length_is_run_with_a_reset_before_each(self, tmp_path: Path) -> None:
         path, graph = clip_law(tmp_path, frames=50)
@@ -213,6 +228,15 @@ class TestGivenSignals:
         report = validate(path, engine, steps=10, inputs={"x": floats(1, 25, *shape)})
         assert report.passed
         assert {row.compared for row in report.rows if row.signal == "given" and row.name == "y"} == {25}
+
+    def test_a_given_signal_has_whole_clips(self, tmp_path: Path) -> None:
+        path, graph = clip_law(tmp_path, frames=10)
+        engine = Engine(graph)
+        shape = engine.inputs["x"].shape
+        report = validate(path, engine, steps=10, inputs={"x": floats(1, 25, *shape)})
+        assert {row.compared for row in report.rows if row.signal == "given" and row.name == "y"} == {20}
+        with pytest.raises(InputError, match="clips of 10 frames"):
+            validate(path, engine, steps=10, inputs={"x": floats(1, 5, *shape)})
 
     def test_frames_are_grouped_into_the_steps_of_a_chunk(self, tmp_path: Path) -> None:
         path, graph = chunked(tmp_path)

@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from streamrnn import Engine
-from streamrnn.errors import UnsupportedError
+from streamrnn.errors import InputError, UnsupportedError
 from streamrnn.ir.graph import Array
 from streamrnn.plan import Port
 from streamrnn_converters.answers import Answers
@@ -135,44 +135,77 @@ class ClipLaw(Law):
         cuts = Cuts(self.engine, signal, self.seed)
         for start, stop in self._clips(signal):
             block = _joined(list(cuts.blocks(start, stop)))
-            self._compare(block, tracks, noise=noise and start == 0)
+            self._compare(signal, block, tracks, noise=noise and start == 0)
         return Outcome([t for t in tracks.values() if t.steps], cuts.chunking())
 
+    @property
+    def _span(self) -> int:
+        """Steps from one prescribed clip to the next; the last of them is left out where a clip ends amid a step."""
+        assert self.fixed is not None
+        return -(-self.fixed // self.engine.frames)
+
     def start(self, step: int) -> int:
-        return 0 if self.fixed is None else step - step % (self.fixed // self.engine.frames)
+        return 0 if self.fixed is None else step - step % self._span
+
+    def clip(self, signal: Signal, start: int, stop: int) -> tuple[dict[str, Array], int]:
+        """The file's input for steps start .. stop, as steps, and the number of frames in it."""
+        if self.fixed is None:
+            return signal.block(start, stop), (stop - start) * self.engine.frames
+        return signal.block(start, start + self._span), self.fixed
 
     def _clips(self, signal: Signal) -> Iterator[tuple[int, int]]:
         if self.fixed is None:
             yield 0, signal.steps
             return
-        each = self.fixed // self.engine.frames
-        if each < 1 or self.fixed % self.engine.frames:
-            raise UnsupportedError(
-                f"the file's clip of {self.fixed} frames is no multiple of the {self.engine.frames} of a step"
+        count = -(-signal.steps // self._span) if signal.endless else signal.steps // self._span
+        whole = self.fixed // self.engine.frames
+        if count == 0 or whole == 0:
+            raise InputError(
+                f"signal '{signal.name}' has {signal.steps} steps of {self.engine.frames} frames, the file takes clips of "
+                f"{self.fixed} frames; give at least {self._span} steps"
             )
-        for k in range(-(-signal.steps // each)):
-            yield k * each, (k + 1) * each
+        for k in range(count):
+            yield k * self._span, k * self._span + whole
 
-    def _compare(self, block: Block, tracks: dict[str, Track], *, noise: bool) -> None:
-        oracle = ClipOracle(self.session, self.view)
-        F, n = self.engine.frames, len(block)
-        whole = oracle.run(block.inputs, n * F)
-        answers = Answers(self.engine, self.session, oracle.feeds(block.inputs, n * F))
-        lengths = [n] if self.fixed is not None else prefixes(n)
-        for length in lengths:
-            expected = whole if length == n else oracle.run(block.inputs, length * F)
-            for port in self.compared():
-                stream, track = port.stream, tracks[port.name]
-                if stream is None or (stream.axis is None and not stream.delay):
-                    track.add(block.start + length - 1, expected[port.name], block.outputs[port.name][length - 1])
-                elif stream.axis is not None:
-                    self._frames(port, track, expected[port.name], block, length)
-                else:
-                    self._answer(port, track, answers, block, length)
+    def _compare(self, signal: Signal, block: Block, tracks: dict[str, Track], *, noise: bool) -> None:
+        oracle, n = ClipOracle(self.session, self.view), len(block)
+        inputs, frames = self.clip(signal, block.start, block.start + n)
+        whole = oracle.run(inputs, frames)
+        answers = Answers(self.engine, self.session, oracle.feeds(inputs, frames))
+        for length in [n] if self.fixed is not None else prefixes(n):
+            expected = whole if length == n else self._prefix(oracle, inputs, length)
+            if expected is not None:
+                self._one(block, tracks, expected, answers, length, amid=frames != n * self.engine.frames)
         if noise and self.plain is not None:
-            again = ClipOracle(self.plain, self.view).run(block.inputs, n * F)
+            again = ClipOracle(self.plain, self.view).run(inputs, frames)
             for name, track in tracks.items():
                 track.add_noise(whole[name], again[name])
+
+    def _prefix(self, oracle: ClipOracle, inputs: Mapping[str, Array], length: int) -> dict[str, Array] | None:
+        try:
+            return oracle.run(inputs, length * self.engine.frames)
+        except UnsupportedError:
+            return None  # shorter than a kernel without padding: the whole clip has run already
+
+    def _one(
+        self,
+        block: Block,
+        tracks: Mapping[str, Track],
+        expected: Mapping[str, Array],
+        answers: Answers,
+        length: int,
+        *,
+        amid: bool,
+    ) -> None:
+        """Compare the outputs after `length` steps; `amid`: the file's clip ends some frames later, amid a step."""
+        for port in self.compared():
+            stream, track = port.stream, tracks[port.name]
+            if stream is not None and stream.axis is not None:
+                self._frames(port, track, expected[port.name], block, length)
+            elif stream is not None and (stream.delay or amid):
+                self._answer(port, track, answers, block, length)
+            else:
+                track.add(block.start + length - 1, expected[port.name], block.outputs[port.name][length - 1])
 
     def _frames(self, port: Port, track: Track, expected: Array, block: Block, length: int) -> None:
         """Frame j of the prefix is the engine's frame j + delay; before that lies filler, which is zero. Shorter prefixes add

@@ -14,7 +14,7 @@ from streamrnn import Engine, Stream
 from streamrnn.ir.graph import Array, Graph, Node
 from streamrnn.plan import Port
 from streamrnn_converters.compare import difference, peak, tolerance
-from streamrnn_converters.laws import CallLaw, ChunkLaw, Law
+from streamrnn_converters.laws import CallLaw, ChunkLaw, ClipLaw, Law
 from streamrnn_converters.oracle import ClipOracle, Session, StepOracle, frames_first
 from streamrnn_converters.report import Culprit
 from streamrnn_converters.signals import Signal
@@ -83,10 +83,9 @@ def _values(
         found = _run(probe, names, inputs, last=True)
         matched = ((n, _matched(ports[n], expected[n], found[n], late=False, complete=True)) for n in names)
         return {name: pair for name, pair in matched if pair is not None}
-    fixed = getattr(law, "fixed", None)
-    if fixed is not None:
-        inputs = signal.block(start, start + fixed // law.engine.frames)
-    frames = len(next(iter(inputs.values()))) * law.engine.frames
+    frames = (step + 1 - start) * law.engine.frames
+    if isinstance(law, ClipLaw):
+        inputs, frames = law.clip(signal, start, step + 1)
     expected = ClipOracle(session, law.view).run(inputs, frames)
     found = _run(probe, names, {name: a[: step + 1 - start] for name, a in inputs.items()}, last=False)
     late = isinstance(law, ChunkLaw)

@@ -54,47 +54,59 @@ class Session:
         self.model = model if isinstance(model, bytes) else str(model)
         self._notify = notify
         self.optimised = optimise
-        self._session = self._guarded(self._open)
+        self._session: Any = None
+        _onnxruntime()
+        declared = self._guarded(lambda session: (session.get_inputs(), session.get_outputs()))
         self.inputs = {
             i.name: FileInput(i.name, _dtype(i.type, i.name), tuple(d if isinstance(d, int) else None for d in i.shape))
-            for i in self._session.get_inputs()
+            for i in declared[0]
         }
-        self.outputs: tuple[str, ...] = tuple(o.name for o in self._session.get_outputs())
+        self.outputs: tuple[str, ...] = tuple(o.name for o in declared[1])
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs by name. Raises UnsupportedError with onnxruntime's own message."""
         given = {name: self.inputs[name].fitted(value) for name, value in feeds.items() if name in self.inputs}
-        values = self._guarded(lambda: self._session.run(None, given))
+        values = self._guarded(lambda session: session.run(None, given))
         return dict(zip(self.outputs, values, strict=True))
 
-    def _guarded(self, action: Callable[[], Any]) -> Any:
+    def _guarded(self, action: Callable[[Any], Any]) -> Any:
+        """What `action` gives on the session. A failure that optimisations are not to blame for leaves the session as it is."""
         # onnxruntime raises many unrelated types, all of them direct children of Exception
         try:
-            return action()
+            if self._session is None:
+                self._session = self._open(self.optimised)
+            return action(self._session)
         except Exception as error:
             if not self.optimised:
                 raise UnsupportedError(f"onnxruntime cannot run the file: {error}") from None
             reason = str(error).strip().splitlines()[0]
-        self.optimised = False
-        self._session = self._guarded(self._open)
-        result = self._session if action == self._open else self._guarded(action)
+        try:
+            plain = self._open(False)
+            result = action(plain)
+        except Exception as error:
+            raise UnsupportedError(f"onnxruntime cannot run the file: {error}") from None
+        self._session, self.optimised = plain, False
         self._notify(f"onnxruntime fails with its graph optimisations ({reason}); the oracle runs without them")
         return result
 
-    def _open(self) -> Any:
-        try:
-            import onnxruntime as ort
-        except ImportError as error:
-            raise MissingExtraError(
-                f"validation runs onnxruntime on the original file ({error}); pip install 'streamrnn[convert]'"
-            ) from None
-        options = ort.SessionOptions()
+    def _open(self, optimise: bool) -> Any:
+        options = _onnxruntime().SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 4
-        if not self.optimised:
-            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        return ort.InferenceSession(self.model, options, providers=["CPUExecutionProvider"])
+        if not optimise:
+            options.graph_optimization_level = _onnxruntime().GraphOptimizationLevel.ORT_DISABLE_ALL
+        return _onnxruntime().InferenceSession(self.model, options, providers=["CPUExecutionProvider"])
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError(
+            f"validation runs onnxruntime on the original file ({error}); pip install 'streamrnn[convert]'"
+        ) from None
+    return onnxruntime
 
 
 def _dtype(text: str, name: str) -> np.dtype[Any]:

@@ -185,6 +185,7 @@ def _plot(curve: Curve) -> str:
     below.set_ylim(_FLOOR / 2, 10.0 * max(limit, float(apart.max())))
     if sparse:  # prefixes are spaced by their logarithm
         below.set_xscale("symlog", linthresh=1.0)
+        below.set_xlim(left=0.0)
     below.set_xlabel("step")
     above.set_ylabel("value")
     below.set_ylabel("difference")

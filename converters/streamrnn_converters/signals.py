@@ -20,12 +20,16 @@ IMPULSES = 97
 
 @dataclass(frozen=True)
 class Signal:
-    """`frame(name, step)` gives one frame of an input; inputs that stand still have the frame of step 0 throughout."""
+    """`frame(name, step)` gives one frame of an input; inputs that stand still have the frame of step 0 throughout.
+
+    endless: whether there are frames behind `steps`, to fill the last clip of a prescribed length.
+    """
 
     name: str
     steps: int
     engine: Engine
     frame: Callable[[str, int], Array]
+    endless: bool = True
 
     def block(self, start: int, stop: int) -> dict[str, Array]:
         """Steps start .. stop of every input, [n, *frame shape]."""
@@ -78,7 +82,7 @@ def given_signal(engine: Engine, inputs: Mapping[str, Array]) -> Signal:
     steps = min(lengths, default=1)
     if steps < 1:
         raise InputError("the given input is shorter than one step")
-    return Signal("given", steps, engine, lambda name, t: cut[name][t if len(cut[name]) > 1 else 0])
+    return Signal("given", steps, engine, lambda name, t: cut[name][t if len(cut[name]) > 1 else 0], endless=False)
 
 
 def _cut(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], array: Array) -> Array:
