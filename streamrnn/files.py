@@ -13,19 +13,20 @@ def write_aside(path: Path, data: bytes) -> None:
     Raises OSError (nothing is left behind then).
     """
     path = Path(path)
+    name = ""
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    try:
         with os.fdopen(handle, "wb") as out:
             out.write(data)
             out.flush()
             os.fsync(out.fileno())
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
+    except BaseException as error:
+        if name:
+            Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):  # the user knows the file, not the temporary one
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise
 
 

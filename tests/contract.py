@@ -18,7 +18,7 @@ import pytest
 from streamrnn_converters.passes.align import align
 from streamrnn_converters.passes.streamify import streamify
 
-from streamrnn import Engine, Stream
+from streamrnn import Engine, Stream, StreamPool
 from streamrnn.codegen.interpret import Interpreter
 from streamrnn.errors import NotStreamableError
 from streamrnn.ir.file import load_graph, save_graph
@@ -313,6 +313,23 @@ class Contract:
         rest = as_dict(engine, other.process({n: a[half:] for n, a in frames.items()}))
         for name in stream_case.results:
             np.testing.assert_array_equal(rest[name], whole[name][half:])
+
+    def test_n_streams_are_n_single_ones(self, stream_case: Case) -> None:
+        engine = stream_case.stream_engine
+        frames, steps = stream_case.frames(engine), stream_case.steps(engine)
+        pool = StreamPool(engine, 3)
+        slots = [pool.join() for _ in range(3)]
+        single = as_dict(engine, Stream(engine).process(frames))
+        for t in range(steps):
+            # slot k is k steps behind; before it begins it is reset, so that what it saw does not count
+            late = {n: np.stack([a[max(0, t - k)] for k in slots]) for n, a in frames.items()}
+            found = as_dict(engine, pool.step(late))
+            for k in slots:
+                if t < k:
+                    pool.reset(k)
+                    continue
+                for name in stream_case.results:
+                    np.testing.assert_array_equal(found[name][k], single[name][t - k])
 
     # -- pieces ---------------------------------------------------------------------------------------------------
 

@@ -38,6 +38,8 @@ def views(n):
     for _ in range(n): stream.step()
 def arrays(n):
     for _ in range(n): stream.step(x, out=out)
+def results(n):
+    for _ in range(n): stream.step(x)
 run, start, stop = globals()[sys.argv[1]], versioned(b"mtrace"), versioned(b"muntrace")
 run(1000)
 start()
@@ -63,7 +65,7 @@ def program() -> str:
     return PROGRAM.format(tests=str(Path(__file__).parent), tracer=TRACER)
 
 
-@pytest.mark.parametrize("how", ["views", "arrays"])
+@pytest.mark.parametrize("how", ["views", "arrays", "results"])
 def test_one_hundred_thousand_steps_make_no_malloc(how: str, program: str, tmp_path: Path) -> None:
     assert mallocs(program, how, 100_000, tmp_path) == mallocs(program, how, 0, tmp_path)
 

@@ -18,7 +18,7 @@ from onnx import helper as h
 from onnx_files import F32
 from streamrnn_converters import convert
 
-from streamrnn import Engine, Stream
+from streamrnn import Engine, Stream, cli
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 AMP, VAD, SENSOR = (EXAMPLES / "models" / f"{name}.onnx" for name in ("amp", "vad", "sensor"))
@@ -70,6 +70,12 @@ def test_inspect_shows_the_state_map_on_stdout(sensor: Path) -> None:
         assert word in done.stdout
     plan = run("inspect", sensor, "--plan").stdout.splitlines()
     assert any("gru(" in line for line in plan)
+
+
+def test_inspect_can_show_what_states_become(sensor: Path) -> None:
+    done = run("inspect", sensor, "--steps", 50, COLUMNS="220")
+    assert "after 50 steps of noise" in done.stdout
+    assert " .. " in next(line for line in done.stdout.splitlines() if "gru/Y.h " in line)
 
 
 def test_inspect_shows_given_and_found_pairs_with_their_evidence(tmp_path: Path) -> None:
@@ -167,8 +173,6 @@ def test_validate_reports_as_table_json_and_page(tmp_path: Path) -> None:
 def test_convert_that_fails_validation_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sabotaged engine must not reach the disk."""
     from streamrnn_converters import importer
-
-    from streamrnn import cli
 
     def sabotaged(*args: object, **options: object) -> object:
         graph = convert(*args, **options)  # type: ignore[arg-type]

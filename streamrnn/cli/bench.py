@@ -20,21 +20,15 @@ from streamrnn.errors import BindingError, MissingExtraError
 from streamrnn.files import write_aside
 
 
+@opt.takes_conversion
 def bench(
     model: opt.Model,
+    how: opt.Conversion,
     against: Annotated[str | None, typer.Option(metavar="onnxruntime", help="Measure this beside it, interleaved.")] = None,
     steps: Annotated[int, typer.Option(min=8, help="Steps of each way.")] = 4000,
     as_json: Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="Write the figures as JSON.")] = None,
-    mode: opt.Mode = "auto",
-    bind: opt.Bind = None,
-    shape: opt.Shape = None,
-    pair: opt.Pair = None,
-    time_axis: opt.TimeAxis = None,
-    lookahead: opt.Lookahead = 0,
-    outputs: opt.Outputs = None,
 ) -> None:
     """Measure a step from Python: median, tails and worst case, one thread."""
-    how = opt.conversion(mode, bind, shape, pair, time_axis, lookahead, outputs)
     engine = opt.open_engine(model, how, notify)
     times = measure(engine, steps)
     if against is not None:

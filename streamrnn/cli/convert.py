@@ -18,18 +18,13 @@ from streamrnn.ir.graph import Graph
 from streamrnn.ir.text import graph_text
 
 
+@opt.takes_conversion
 def convert(
     model: opt.Model,
+    how: opt.Conversion,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Where to write; the model's name with .srnn else.")
     ] = None,
-    mode: opt.Mode = "auto",
-    bind: opt.Bind = None,
-    shape: opt.Shape = None,
-    pair: opt.Pair = None,
-    time_axis: opt.TimeAxis = None,
-    lookahead: opt.Lookahead = 0,
-    outputs: opt.Outputs = None,
     check: Annotated[bool, typer.Option("--validate/--no-validate", help="Compare with onnxruntime before writing.")] = True,
     steps: Annotated[int, typer.Option(min=1, help="Steps of that comparison.")] = 200,
     dump: Annotated[
@@ -40,7 +35,6 @@ def convert(
 
     Nothing is written if the comparison with onnxruntime fails.
     """
-    how = opt.conversion(mode, bind, shape, pair, time_axis, lookahead, outputs)
     if model.suffix == ".srnn":
         raise ModelFileError(f"{model}: it is converted already; `streamrnn inspect` shows what is in it")
     target = output or model.with_suffix(".srnn")

@@ -10,10 +10,12 @@ import typer
 from rich import box
 from rich.table import Table
 
+from streamrnn.bench import random_frames
 from streamrnn.cli import options as opt
 from streamrnn.cli.talk import data, notify, number, print_rows, summary
 from streamrnn.engine import Engine
 from streamrnn.ir.graph import Array
+from streamrnn.stream import Stream
 
 #: shown with the summary, or not worth a line
 _SHOWN = {"mode", "mode_reason", "pairs", "sample_rate", "frames", "receptive_field"}
@@ -21,19 +23,17 @@ _SHOWN = {"mode", "mode_reason", "pairs", "sample_rate", "frames", "receptive_fi
 _CLIP = {"shapes"}
 
 
+@opt.takes_conversion
 def inspect(
     model: opt.Model,
+    how: opt.Conversion,
+    steps: Annotated[
+        int, typer.Option(min=0, help="Run so many steps of noise and show the range of each state after them.")
+    ] = 0,
     plan: Annotated[bool, typer.Option("--plan", help="Print the compiled step: one line per call.")] = False,
-    mode: opt.Mode = "auto",
-    bind: opt.Bind = None,
-    shape: opt.Shape = None,
-    pair: opt.Pair = None,
-    time_axis: opt.TimeAxis = None,
-    lookahead: opt.Lookahead = 0,
-    outputs: opt.Outputs = None,
 ) -> None:
     """Show what a model is as a stream: ops, shapes, the state map with its evidence, delay, memory."""
-    engine = opt.open_engine(model, opt.conversion(mode, bind, shape, pair, time_axis, lookahead, outputs), notify)
+    engine = opt.open_engine(model, how, notify)
     out = data()
     if plan:
         for line in engine.plan.lines():
@@ -52,17 +52,24 @@ def inspect(
             rows.append((key.replace("_", " "), str(value)))
     print_rows(out, rows)
     if engine.graph.states:
-        out.print(_states(engine))
+        out.print(_states(engine, steps))
 
 
-def _states(engine: Engine) -> Table:
+def _states(engine: Engine, steps: int) -> Table:
     next_value = {source: target for source, target, _ in _pairs(engine)}
     table = Table(box=box.SIMPLE_HEAD, title="states", title_justify="left")
     for column in ("state", "type", "kind", "initial value", "next value", "evidence"):
         table.add_column(column)
+    later: dict[str, Array] = {}
+    if steps:
+        table.add_column(f"after {steps} steps of noise")
+        stream = Stream(engine)
+        stream.process(random_frames(engine, steps))
+        later = stream.state()
     for state in engine.graph.states:
         target = next_value.get(state.name, state.write)
-        table.add_row(state.name, str(engine.graph.types[state.read]), state.kind, _init(state.init), target, state.evidence)
+        row = (state.name, str(engine.graph.types[state.read]), state.kind, _range(state.init), target, state.evidence)
+        table.add_row(*row, *([_range(later[state.name])] if steps else []))
     return table
 
 
@@ -71,7 +78,7 @@ def _pairs(engine: Engine) -> list[tuple[str, str, str]]:
     return [tuple(row) for row in found] if isinstance(found, list) else []
 
 
-def _init(value: Array) -> str:
+def _range(value: Array) -> str:
     if value.size and np.all(value == value.flat[0]):
         return f"{value.flat[0]:g}"
     return f"{value.min():g} .. {value.max():g}" if value.size else "-"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
@@ -13,16 +14,34 @@ from streamrnn.engine import Engine, load
 from streamrnn.errors import BindingError, ModelFileError
 
 Model = Annotated[Path, typer.Argument(help="Model file: .onnx, or .srnn from `streamrnn convert`.", show_default=False)]
-Mode = Annotated[str, typer.Option(help="auto, frame (one step is one frame) or window (one step is one call of the file).")]
-Bind = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Fix an input to a constant: sr=16000.")]
-Shape = Annotated[list[str] | None, typer.Option(metavar="NAME=N,...", help="Fix open dimensions: input=1,512.")]
-Pair = Annotated[
-    list[str] | None,
-    typer.Option(metavar="IN=OUT", help="Pair a state input with its output: state=stateN, h=packed[0:1]; `x=` for no state."),
-]
-TimeAxis = Annotated[list[str] | None, typer.Option(metavar="NAME=AXIS", help="Which axis of an input is time: x=1.")]
-Lookahead = Annotated[int, typer.Option(min=0, help="Frames per chunk for models that are bidirectional over time.")]
-Outputs = Annotated[str | None, typer.Option(metavar="A,B", help="Import these outputs of the file alone.")]
+#: option -> (type, default), in the order of `--help`
+_SHARED: dict[str, tuple[Any, Any]] = {
+    "mode": (
+        Annotated[str, typer.Option(help="auto, frame (one step is one frame) or window (one step is one call of the file).")],
+        "auto",
+    ),
+    "bind": (
+        Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Fix an input to a constant: sr=16000.")],
+        None,
+    ),
+    "shape": (Annotated[list[str] | None, typer.Option(metavar="NAME=N,...", help="Fix open dimensions: input=1,512.")], None),
+    "pair": (
+        Annotated[
+            list[str] | None,
+            typer.Option(metavar="IN=OUT", help="Next value of a state: state=stateN, h=packed[0:1]; `x=` for no state."),
+        ],
+        None,
+    ),
+    "time_axis": (
+        Annotated[list[str] | None, typer.Option(metavar="NAME=AXIS", help="Which axis of an input is time: x=1.")],
+        None,
+    ),
+    "lookahead": (
+        Annotated[int, typer.Option(min=0, help="Frames per chunk for models that are bidirectional over time.")],
+        0,
+    ),
+    "outputs": (Annotated[str, typer.Option(metavar="A,B", help="Import these outputs of the file alone.")], ""),
+}
 
 _Value = TypeVar("_Value")
 
@@ -37,8 +56,7 @@ class Conversion:
     pair: Sequence[str] = ()
     time_axis: Sequence[str] = ()
     lookahead: int = 0
-    outputs: str | None = None
-    _given: tuple[str, ...] = field(default=(), compare=False)
+    outputs: str = ""
 
     def keywords(self) -> dict[str, Any]:
         """Arguments of `streamrnn_converters.convert`, those that were given alone. Raises BindingError."""
@@ -62,17 +80,24 @@ class Conversion:
         return found
 
 
-def conversion(
-    mode: str,
-    bind: list[str] | None,
-    shape: list[str] | None,
-    pair: list[str] | None,
-    time_axis: list[str] | None,
-    lookahead: int,
-    outputs: str | None,
-) -> Conversion:
-    """The options of one command as one value."""
-    return Conversion(mode, bind or (), shape or (), pair or (), time_axis or (), lookahead, outputs)
+def takes_conversion(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that has a parameter `how: Conversion` the options of an import in its place."""
+
+    def wrapped(**given: Any) -> None:
+        shared: dict[str, Any] = {name: given.pop(name) for name in _SHARED}
+        command(how=Conversion(**{name: value for name, value in shared.items() if value is not None}), **given)
+
+    hints = get_type_hints(command, include_extras=True)
+    own = inspect.signature(command).parameters.values()
+    params = [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in own if p.name != "how"]
+    params += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        for name, (kind, default) in _SHARED.items()
+    ]
+    wrapped.__signature__ = inspect.Signature(params)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {p.name: p.annotation for p in params}
+    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+    return wrapped
 
 
 def open_engine(model: Path, how: Conversion, notify: Callable[[str], None]) -> Engine:

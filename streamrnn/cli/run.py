@@ -23,8 +23,10 @@ from streamrnn.stream import OnNonFinite, Stream
 BLOCK = 4096
 
 
+@opt.takes_conversion
 def run(
     model: opt.Model,
+    how: opt.Conversion,
     source: Annotated[
         str, typer.Argument(metavar="INPUT", help="A .wav, .npy, .npz or .csv file, or - for csv lines on stdin.")
     ],
@@ -33,13 +35,6 @@ def run(
     channel: Annotated[int | None, typer.Option(help="Channel of a sound file, from 0.")] = None,
     on_nonfinite: Annotated[str, typer.Option(help="What NaN and Inf in the input do: pass, raise, hold or reset.")] = "pass",
     steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps.")] = None,
-    mode: opt.Mode = "auto",
-    bind: opt.Bind = None,
-    shape: opt.Shape = None,
-    pair: opt.Pair = None,
-    time_axis: opt.TimeAxis = None,
-    lookahead: opt.Lookahead = 0,
-    outputs: opt.Outputs = None,
 ) -> None:
     """Run a signal through a model.
 
@@ -47,7 +42,7 @@ def run(
     """
     if output is None and source != "-" and not source.endswith(".csv"):
         raise typer.BadParameter("say where the result goes: -o FILE, or -o - for csv on stdout", param_hint="-o")
-    engine = opt.open_engine(model, opt.conversion(mode, bind, shape, pair, time_axis, lookahead, outputs), notify)
+    engine = opt.open_engine(model, how, notify)
     stream = Stream(engine, on_nonfinite=cast(OnNonFinite, on_nonfinite))
     knobs = opt.pairs("--set", held or (), float)
     if engine.delay:

@@ -15,8 +15,10 @@ from streamrnn.errors import MissingExtraError, ModelFileError
 from streamrnn.files import write_aside
 
 
+@opt.takes_conversion
 def validate(
     model: Annotated[Path, typer.Argument(help="The original model file (.onnx).", show_default=False)],
+    how: opt.Conversion,
     steps: Annotated[int, typer.Option(min=1, help="Steps of each signal.")] = 1000,
     signal: Annotated[
         list[Path] | None, typer.Option("--input", metavar="FILE", help="Also this signal: .wav, .npy or .csv.")
@@ -24,19 +26,12 @@ def validate(
     as_json: Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="Write the report as JSON.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with plots.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random signals.")] = 0,
-    mode: opt.Mode = "auto",
-    bind: opt.Bind = None,
-    shape: opt.Shape = None,
-    pair: opt.Pair = None,
-    time_axis: opt.TimeAxis = None,
-    lookahead: opt.Lookahead = 0,
-    outputs: opt.Outputs = None,
 ) -> None:
     """Compare the compiled step with onnxruntime on the original file: by step, by block and by random chunks, on random,
     silent, loud and given input. Exit code 1 if anything is outside its tolerance."""
     if model.suffix == ".srnn":
         raise ModelFileError(f"{model}: a .srnn file has no oracle; validate the file it was converted from")
-    engine = opt.open_engine(model, opt.conversion(mode, bind, shape, pair, time_axis, lookahead, outputs), notify)
+    engine = opt.open_engine(model, how, notify)
     try:
         from streamrnn_converters.page import report_html
         from streamrnn_converters.report import report_table

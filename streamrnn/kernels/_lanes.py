@@ -102,14 +102,22 @@ def _install_operators() -> None:
 _install_operators()
 
 
-def _pointer(builder: Any, base: Any, index: Any, pointee: Any) -> Any:
-    return builder.bitcast(builder.gep(base, [index]), pointee.as_pointer())
+def _element(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    """Address of element args[1] of the pointer args[0]; `Kernel.njit` hands over arrays instead of pointers."""
+    kind, base = sig.args[0], args[0]
+    if isinstance(kind, types.Array):
+        base = context.make_array(kind)(context, builder, base).data
+    return builder.gep(base, [args[1]])
+
+
+def _lanes(builder: Any, element: Any) -> Any:
+    return builder.bitcast(element, _VF.as_pointer())
 
 
 @intrinsic
 def vload(typing: Any, p: Any, i: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        value = builder.load(_pointer(builder, args[0], args[1], _VF), typ=_VF)
+        value = builder.load(_lanes(builder, _element(context, builder, sig, args)), typ=_VF)
         value.align = 4
         return value
 
@@ -119,7 +127,7 @@ def vload(typing: Any, p: Any, i: Any) -> Any:
 @intrinsic
 def vstore(typing: Any, p: Any, i: Any, v: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        store = builder.store(args[2], _pointer(builder, args[0], args[1], _VF))
+        store = builder.store(args[2], _lanes(builder, _element(context, builder, sig, args)))
         store.align = 4
         return context.get_dummy_value()
 
@@ -136,7 +144,7 @@ def _part_loop(builder: Any, n: Any, copy: Callable[[Any], None]) -> None:
 @intrinsic
 def vload_part(typing: Any, p: Any, i: Any, n: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        base = builder.gep(args[0], [args[1]])
+        base = _element(context, builder, sig, args)
         slot = cgutils.alloca_once_value(builder, ir.Constant(_VF, [0.0] * LANES))
         lanes = builder.bitcast(slot, _F32.as_pointer())
         _part_loop(builder, args[2], lambda k: builder.store(builder.load(builder.gep(base, [k])), builder.gep(lanes, [k])))
@@ -148,7 +156,7 @@ def vload_part(typing: Any, p: Any, i: Any, n: Any) -> Any:
 @intrinsic
 def vstore_part(typing: Any, p: Any, i: Any, n: Any, v: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        base = builder.gep(args[0], [args[1]])
+        base = _element(context, builder, sig, args)
         lanes = builder.bitcast(cgutils.alloca_once_value(builder, args[3]), _F32.as_pointer())
         _part_loop(builder, args[2], lambda k: builder.store(builder.load(builder.gep(lanes, [k])), builder.gep(base, [k])))
         return context.get_dummy_value()
