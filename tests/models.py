@@ -113,6 +113,24 @@ def both_ways(path: Path, layers: int = 1, hidden: int = 3) -> Path:
     return write_model(path, {"x": ["T", 1, 2]}, {"y": ["T", 1, 2 * hidden]}, nodes, constants)
 
 
+def two_rates(path: Path, hidden: int = 3) -> Path:
+    """x [5, 1, 2], rate -> y [1, 1, hidden], by one GRU for a rate of 16000 and by another for the rest."""
+    branches, constants = [], {"wanted": np.array(16000)}
+    for k, name in enumerate(("wide", "narrow")):
+        node, more = cell("GRU", name, "x", 2, hidden, 90 + 10 * k)
+        result = h.make_tensor_value_info(f"{name}_out", onnx.TensorProto.FLOAT, [1, 1, hidden])
+        nodes = [node, h.make_node("Tanh", [f"{name}_last"], [f"{name}_out"], name=f"{name}_tanh")]
+        branches.append(h.make_graph(nodes, name, [], [result]))
+        constants |= more
+    nodes = [
+        h.make_node("Equal", ["rate", "wanted"], ["is_wide"], name="equal"),
+        h.make_node("If", ["is_wide"], ["y"], name="choose", then_branch=branches[0], else_branch=branches[1]),
+    ]
+    inputs: dict[str, Dims] = {"x": [5, 1, 2], "rate": []}
+    kinds = {"rate": onnx.TensorProto.INT64}
+    return write_model(path, inputs, {"y": [1, 1, hidden]}, nodes, constants, kinds)
+
+
 def sabotaged(graph: Graph, name: str) -> Engine:
     """An engine in which one constant is not what it was."""
     return Engine(graph.replace(constants={**graph.constants, name: graph.constants[name] * np.float32(1.1)}))

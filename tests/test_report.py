@@ -7,6 +7,7 @@ import io
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -67,6 +68,14 @@ class TestVerdict:
 
     def test_a_failure_is_told_with_its_first_step(self) -> None:
         assert "state 'h' at step 7 of signal 'loud'" in made(rows=(*made().rows, FAILED)).verdict
+
+    def test_an_undecided_row_is_told_and_needs_another_signal_that_decides(self) -> None:
+        undecided = replace(made().rows[0], signal="loud", undecided=True)
+        assert made(rows=(*made().rows, undecided)).passed
+        assert "1 undecided" in made(rows=(*made().rows, undecided)).verdict
+        assert not made(rows=(undecided,)).passed
+        assert "no signal decides about y[bold]" in made(rows=(undecided,)).verdict
+        assert "undecided" in text(made(rows=(undecided,)))
 
     def test_changed_bits_are_told(self) -> None:
         assert "changes bits" in made(chunkings=(Chunking("random", 50, False, True),)).verdict

@@ -15,8 +15,9 @@ from contract import floats
 from onnx import helper as h
 from streamrnn_converters import compare, convert
 from streamrnn_converters.compare import Track, difference
-from streamrnn_converters.laws import prefixes
+from streamrnn_converters.laws import overflowed, prefixes
 from streamrnn_converters.report import Report
+from streamrnn_converters.signals import nudged
 from streamrnn_converters.validate import validate
 
 from streamrnn import Engine, Stream
@@ -148,6 +149,14 @@ class TestFailures:
         for value in (report.culprit.expected, report.culprit.found):
             assert f"{value:.7g}" in str(report.culprit)
 
+    def test_a_node_inside_the_chosen_branch_of_an_if_is_found(self, tmp_path: Path) -> None:
+        path = models.two_rates(tmp_path / "rates.onnx")
+        graph = convert(path, mode="window", bind={"rate": 16000})
+        assert validate(path, Engine(graph), steps=10).passed
+        report = validate(path, models.sabotaged(graph, "wide_W"), steps=10)
+        assert report.culprit is not None
+        assert (report.culprit.node, report.culprit.op) == ("wide", "GRU")
+
     def test_a_kernel_bound_wrongly_is_found_at_its_node(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path, graph = clip_law(tmp_path)
         monkeypatch.setitem(ROWS, "Tanh", replace(ROWS["Tanh"], kernels=ROWS["Sigmoid"].kernels))
@@ -211,7 +220,6 @@ class TestOracle:
         report = validate(path, Engine(graph), steps=10)
         assert report.passed
         assert any("boom" in note and "without" in note for note in report.notes)
-        assert all(row.noise is None for row in report.rows)
 
     def test_a_file_that_onnxruntime_refuses_is_an_error_with_its_message(self, tmp_path: Path) -> None:
         _, graph = clip_law(tmp_path)
@@ -284,6 +292,37 @@ class TestMeasures:
             track = Track("output", "y", exact=False)
             track.add(0, np.array([peak]), np.array([peak]))
             assert track.tolerance == pytest.approx(expected)
+
+    def test_what_onnxruntime_itself_answers_to_the_last_bit_of_the_input_decides_nothing(self) -> None:
+        track = Track("output", "y", exact=False)
+        for step, noise in enumerate((0.0, 1e-2, 0.0)):
+            track.add(step, np.zeros(1), np.full(1, 2e-2 if step else 0.0))
+            track.add_noise(step, np.zeros(1), np.full(1, noise))
+        row = track.row("s")
+        assert (row.undecided, row.passed, row.first_bad, row.mark) == (True, False, None, "undecided")
+
+    def test_noise_that_comes_later_excuses_nothing(self) -> None:
+        track = Track("output", "y", exact=False)
+        for step, noise in enumerate((0.0, 0.0, 1.0)):
+            track.add(step, np.zeros(1), np.full(1, 2e-2 if step == 1 else 0.0))
+            track.add_noise(step, np.zeros(1), np.full(1, noise))
+        assert track.row("s").first_bad == 1
+
+    @pytest.mark.parametrize(
+        ("expected", "found", "over"),
+        [([1.0, 3e38], [1.0, 3e38], False), ([1.0, np.inf], [1.0, 3e38], True), ([np.nan, np.inf], [np.inf, np.nan], False)],
+    )
+    def test_an_overflow_ends_the_comparison_once_other_elements_go_first(
+        self, expected: list[float], found: list[float], over: bool
+    ) -> None:
+        assert overflowed({"s": np.array(expected)}, {"s": np.array(found)}) is over
+
+    def test_a_nudge_moves_each_float_by_its_last_bit(self) -> None:
+        before = {"x": floats(1, 100), "k": np.arange(3)}
+        after = nudged(before, 0)
+        assert 0 < np.abs(after["x"] / before["x"] - 1).max() <= 2.5e-7
+        assert after["x"].dtype == np.float32
+        np.testing.assert_array_equal(after["k"], before["k"])
 
     @pytest.mark.parametrize("n", [1, 2, 3, 10, 1000, 48000])
     def test_prefixes_reach_from_the_first_step_to_the_last(self, n: int) -> None:

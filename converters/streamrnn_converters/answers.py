@@ -18,7 +18,7 @@ from streamrnn.errors import UnsupportedError
 from streamrnn.ir.graph import Array
 from streamrnn.plan import Port
 from streamrnn_converters.oracle import Session
-from streamrnn_converters.surgery import computed_values, read_model, tail, with_outputs
+from streamrnn_converters.surgery import computed_values, inlined, read_model, tail, with_outputs
 
 
 class Answers:
@@ -47,16 +47,19 @@ class Answers:
             if arrived < stream.stride:
                 return None
             cut[name] = np.take(value, range(arrived // stream.stride), stream.axis)
-        return session.run(cut)[port.name]
+        return session.run({**self.feeds, **cut})[port.name]
 
     @cached_property
     def _model(self) -> onnx.ModelProto:
-        return read_model(self.session.model)
+        values = {name for node in self.engine.graph.nodes for name in node.outputs if name}
+        return inlined(read_model(self.session.model), values)
 
     def _cut(self, port: Port) -> tuple[Session, dict[str, Array]]:
         names = self._frontier(port)
         graph = self.engine.graph
-        part = Session(tail(self._model, {n: graph.types[n] for n in names}, port.name), optimise=self.session.optimised)
+        still = [name for name in self.feeds if name not in graph.streams]
+        end = tail(self._model, {n: graph.types[n] for n in names}, still, port.name)
+        part = Session(end, optimise=self.session.optimised)
         values = {name: self.feeds[name] for name in names if name in self.feeds}
         computed = [name for name in names if name not in values]
         if computed:

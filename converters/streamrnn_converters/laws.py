@@ -9,9 +9,10 @@ ChunkLaw  frame mode with bounded look-ahead, where backward directions start an
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,9 +22,9 @@ from streamrnn.ir.graph import Array
 from streamrnn.plan import Port
 from streamrnn_converters.answers import Answers
 from streamrnn_converters.compare import Block, Cuts, Track
-from streamrnn_converters.oracle import ClipOracle, FileView, Session, StepOracle, frames_first
+from streamrnn_converters.oracle import ClipOracle, FileView, Session, StepOracle
 from streamrnn_converters.report import Chunking
-from streamrnn_converters.signals import Signal
+from streamrnn_converters.signals import Signal, nudged
 
 #: prefixes of a clip on which onnxruntime is run, at most; they are spaced by their logarithm
 PREFIXES = 12
@@ -35,18 +36,28 @@ class Outcome:
 
     tracks: list[Track]
     chunking: Chunking
+    notes: list[str] = field(default_factory=list)
+
+
+class Expected(NamedTuple):
+    """What the file has for an output at a step of a block. `prefix`: the length of the prefix that gave it, in steps."""
+
+    name: str
+    step: int
+    prefix: int
+    value: Array
 
 
 @dataclass
 class Law(ABC):
-    """One way to compare. `plain` is a session without optimisations, to measure onnxruntime against itself.
+    """One way to compare. `other` is a second session, to measure onnxruntime against itself: best one without optimisations.
 
     excluded: outputs that are not compared, with the reason; grows while signals run.
     """
 
     engine: Engine
     session: Session
-    plain: Session | None
+    other: Session
     seed: int
     excluded: dict[str, str] = field(default_factory=dict)
 
@@ -78,6 +89,18 @@ class Law(ABC):
         inits = self.view.inits
         return {n: Track("state", n, inits[n].dtype.kind != "f") for n in names if n in inits and n not in self.excluded}
 
+    def enter(
+        self, tracks: Mapping[str, Track], block: Block, first: Iterable[Expected], again: Iterable[Expected] | None
+    ) -> None:
+        """Compare a block with what the file has for it, and with `again`, what it has for a nudged one."""
+        others = {(e.name, e.step, e.prefix): e.value for e in again or ()}
+        for e in first:
+            track, step = tracks[e.name], block.start + e.step
+            track.add(step, e.value, block.outputs[e.name][e.step])
+            other = others.get((e.name, e.step, e.prefix))
+            if other is not None:
+                track.add_noise(step, e.value, other)
+
 
 class CallLaw(Law):
     """Output t of the engine is output of call t of the file."""
@@ -90,24 +113,41 @@ class CallLaw(Law):
 
     def run(self, signal: Signal, *, noise: bool) -> Outcome:
         oracle = StepOracle(self.session, self.view)
-        other = StepOracle(self.plain, self.view) if noise and self.plain else None
+        other = StepOracle(self.other, self.view) if noise else None
         outputs, states = self.output_tracks(), self.state_tracks([p.source for p in oracle.pairs])
-        cuts = Cuts(self.engine, signal, self.seed)
+        cuts, notes = Cuts(self.engine, signal, self.seed), list[str]()
         for block in cuts.blocks():
-            for i in range(len(block)):
-                frame = block.frame(i)
+            for i in range(0 if notes else len(block)):
+                step, frame = block.start + i, block.frame(i)
                 expected = oracle.step(frame)
+                if overflowed(oracle.states, block.states[i]):
+                    notes.append(
+                        f"signal '{signal.name}': the file's own state overflows (NaN or Inf in onnxruntime) at step {step}; from "
+                        f"there on nothing is compared"
+                    )
+                    break
                 for name, track in outputs.items():
-                    track.add(block.start + i, expected[name], block.outputs[name][i])
+                    track.add(step, expected[name], block.outputs[name][i])
                 for name, track in states.items():
-                    track.add(block.start + i, oracle.states[name], block.states[i][name])
+                    track.add(step, oracle.states[name], block.states[i][name])
                 if other is not None:
-                    again = other.step(frame)
+                    again = other.step(nudged(frame, self.seed + step))
                     for name, track in outputs.items():
-                        track.add_noise(expected[name], again[name])
+                        track.add_noise(step, expected[name], again[name])
                     for name, track in states.items():
-                        track.add_noise(oracle.states[name], other.states[name])
-        return Outcome([*outputs.values(), *states.values()], cuts.chunking())
+                        track.add_noise(step, oracle.states[name], other.states[name])
+        return Outcome([*outputs.values(), *states.values()], cuts.chunking(), notes)
+
+
+def overflowed(expected: Mapping[str, Array], found: Mapping[str, Array]) -> bool:
+    """Whether a state of the file is no longer finite and the engine's is not so in the same elements. Past the largest float,
+    rounding decides which elements go first."""
+    for name, value in expected.items():
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            same = np.isfinite(value).reshape(-1) == np.isfinite(found[name]).reshape(-1)
+            if not same.all():
+                return True
+    return False
 
 
 class ClipLaw(Law):
@@ -135,8 +175,10 @@ class ClipLaw(Law):
         cuts = Cuts(self.engine, signal, self.seed)
         for start, stop in self._clips(signal):
             block = _joined(list(cuts.blocks(start, stop)))
-            self._compare(signal, block, tracks, noise=noise and start == 0)
-        return Outcome([t for t in tracks.values() if t.steps], cuts.chunking())
+            inputs, frames = self.clip(signal, start, stop)
+            again = self._expected(self.other, nudged(inputs, self.seed), frames, len(block)) if noise else None
+            self.enter(tracks, block, self._expected(self.session, inputs, frames, len(block)), again)
+        return Outcome([t for name, t in tracks.items() if name not in self.excluded], cuts.chunking())
 
     @property
     def _span(self) -> int:
@@ -167,69 +209,48 @@ class ClipLaw(Law):
         for k in range(count):
             yield k * self._span, k * self._span + whole
 
-    def _compare(self, signal: Signal, block: Block, tracks: dict[str, Track], *, noise: bool) -> None:
-        oracle, n = ClipOracle(self.session, self.view), len(block)
-        inputs, frames = self.clip(signal, block.start, block.start + n)
-        whole = oracle.run(inputs, frames)
-        answers = Answers(self.engine, self.session, oracle.feeds(inputs, frames))
-        for length in [n] if self.fixed is not None else prefixes(n):
-            expected = whole if length == n else self._prefix(oracle, inputs, length)
-            if expected is not None:
-                self._one(block, tracks, expected, answers, length, amid=frames != n * self.engine.frames)
-        if noise and self.plain is not None:
-            again = ClipOracle(self.plain, self.view).run(inputs, frames)
-            for name, track in tracks.items():
-                track.add_noise(whole[name], again[name])
+    def _expected(self, session: Session, inputs: Mapping[str, Array], frames: int, steps: int) -> Iterator[Expected]:
+        """Of a clip of `frames` frames, which takes `steps` whole steps. Shorter prefixes give their last step alone."""
+        oracle, F = ClipOracle(session, self.view), self.engine.frames
+        answers = Answers(self.engine, session, oracle.feeds(inputs, frames))
+        for prefix in [steps] if self.fixed is not None else prefixes(steps):
+            try:
+                outputs = oracle.run(inputs, frames if prefix == steps else prefix * F)
+            except UnsupportedError:
+                if prefix == steps:
+                    raise
+                continue  # shorter than a kernel without padding
+            for port in self.compared():
+                stream = port.stream
+                if stream is not None and stream.axis is not None:
+                    yield from _frames(port, outputs[port.name], prefix, first=0 if prefix == steps else prefix - 1)
+                elif stream is not None and (stream.delay or frames != steps * F):
+                    value = self._answer(port, answers, prefix)
+                    if value is not None:
+                        yield Expected(port.name, prefix - 1, prefix, value)
+                else:
+                    yield Expected(port.name, prefix - 1, prefix, outputs[port.name])
 
-    def _prefix(self, oracle: ClipOracle, inputs: Mapping[str, Array], length: int) -> dict[str, Array] | None:
+    def _answer(self, port: Port, answers: Answers, steps: int) -> Array | None:
         try:
-            return oracle.run(inputs, length * self.engine.frames)
-        except UnsupportedError:
-            return None  # shorter than a kernel without padding: the whole clip has run already
-
-    def _one(
-        self,
-        block: Block,
-        tracks: Mapping[str, Track],
-        expected: Mapping[str, Array],
-        answers: Answers,
-        length: int,
-        *,
-        amid: bool,
-    ) -> None:
-        """Compare the outputs after `length` steps; `amid`: the file's clip ends some frames later, amid a step."""
-        for port in self.compared():
-            stream, track = port.stream, tracks[port.name]
-            if stream is not None and stream.axis is not None:
-                self._frames(port, track, expected[port.name], block, length)
-            elif stream is not None and (stream.delay or amid):
-                self._answer(port, track, answers, block, length)
-            else:
-                track.add(block.start + length - 1, expected[port.name], block.outputs[port.name][length - 1])
-
-    def _frames(self, port: Port, track: Track, expected: Array, block: Block, length: int) -> None:
-        """Frame j of the prefix is the engine's frame j + delay; before that lies filler, which is zero. Shorter prefixes add
-        nothing to the plots, so only the whole clip is entered step by step."""
-        stream = port.stream
-        assert stream is not None
-        assert stream.axis is not None
-        per = port.type.shape[stream.axis]
-        clip = np.moveaxis(expected, stream.axis, 0)
-        found = frames_first(port, block.outputs[port.name][:length])
-        filler = np.zeros((min(stream.delay, len(found)), *found.shape[1:]), found.dtype)
-        wanted = np.concatenate([filler, clip.reshape(len(clip), *found.shape[1:])])[: len(found)]
-        first = 0 if length == len(block) else max(0, len(wanted) // per - 1)
-        for step in range(first, len(wanted) // per):
-            track.add(block.start + step, wanted[step * per : (step + 1) * per], found[step * per : (step + 1) * per])
-
-    def _answer(self, port: Port, track: Track, answers: Answers, block: Block, length: int) -> None:
-        try:
-            expected = answers.at(port, length)
+            return answers.at(port, steps)
         except UnsupportedError as error:
             self.excluded[port.name] = str(error)
-            return
-        if expected is not None:
-            track.add(block.start + length - 1, expected, block.outputs[port.name][length - 1])
+            return None
+
+
+def _frames(port: Port, clip: Array, steps: int, first: int) -> Iterator[Expected]:
+    """Steps first .. steps of an output with a time axis: frame j of the clip is the engine's frame j + delay, and before that
+    lies filler, which is zero. What the file gives beyond the last step, and steps that it has no frames for, are left out."""
+    stream = port.stream
+    assert stream is not None
+    assert stream.axis is not None
+    per = port.type.shape[stream.axis]
+    frames = np.moveaxis(clip, stream.axis, 0)
+    filler = np.zeros((min(stream.delay, steps * per), *frames.shape[1:]), frames.dtype)
+    late = np.concatenate([filler, frames])
+    for step in range(first, min(steps, len(late) // per)):
+        yield Expected(port.name, step, steps, late[step * per : (step + 1) * per])
 
 
 class ChunkLaw(Law):
@@ -269,28 +290,27 @@ class ChunkLaw(Law):
         tracks = self.output_tracks()
         cuts = Cuts(self.engine, signal, self.seed)
         block = _joined(list(cuts.blocks()))
-        oracle, F = ClipOracle(self.session, self.view), self.engine.frames
         if self.remembered:
             for step in np.unique(np.linspace(0, len(block) - 1, PREFIXES).astype(int)):
                 single = _joined(list(cuts.blocks(int(step), int(step) + 1)))
-                self._add(tracks, oracle.run(single.inputs, F), single, int(step), 0)
+                self._compare(tracks, single, noise=noise)
         else:
-            for length in prefixes(len(block)):
-                self._add(tracks, oracle.run(block.inputs, length * F), block, length - 1, length - 1)
-        if noise and self.plain is not None:
-            first, again = (ClipOracle(s, self.view).run(block.inputs, F) for s in (self.session, self.plain))
-            for name, track in tracks.items():
-                track.add_noise(first[name], again[name])
-        return Outcome([t for t in tracks.values() if t.steps], cuts.chunking())
+            self._compare(tracks, block, noise=noise)
+        return Outcome([t for name, t in tracks.items() if name not in self.excluded], cuts.chunking())
 
-    def _add(self, tracks: dict[str, Track], expected: Mapping[str, Array], block: Block, step: int, index: int) -> None:
-        for port in self.compared():
-            value, found = expected[port.name], block.outputs[port.name][index]
-            if port.stream is not None and port.stream.axis is not None:
-                per = port.type.shape[port.stream.axis]
-                value = np.moveaxis(value, port.stream.axis, 0)[-per:]
-                found = frames_first(port, found[None])
-            tracks[port.name].add(step, value, found)
+    def _compare(self, tracks: Mapping[str, Track], block: Block, *, noise: bool) -> None:
+        again = self._expected(self.other, nudged(block.inputs, self.seed), len(block)) if noise else None
+        self.enter(tracks, block, self._expected(self.session, block.inputs, len(block)), again)
+
+    def _expected(self, session: Session, inputs: Mapping[str, Array], steps: int) -> Iterator[Expected]:
+        oracle = ClipOracle(session, self.view)
+        for prefix in prefixes(steps):
+            outputs = oracle.run(inputs, prefix * self.engine.frames)
+            for port in self.compared():
+                value = outputs[port.name]
+                if port.stream is not None and port.stream.axis is not None:
+                    value = np.moveaxis(value, port.stream.axis, 0)[-port.type.shape[port.stream.axis] :]
+                yield Expected(port.name, prefix - 1, prefix, value)
 
 
 def prefixes(n: int) -> list[int]:
@@ -306,10 +326,10 @@ def _joined(blocks: list[Block]) -> Block:
     return Block(blocks[0].start, chain([b.inputs for b in blocks]), chain([b.outputs for b in blocks]), states)
 
 
-def choose_law(engine: Engine, session: Session, plain: Session | None, seed: int, excluded: dict[str, str]) -> Law:
+def choose_law(engine: Engine, session: Session, other: Session, seed: int, excluded: dict[str, str]) -> Law:
     """The way to compare this engine with its file."""
     view = FileView(engine)
     kind: type[Law] = CallLaw
     if view.mode == "frame":
         kind = ChunkLaw if view.lookahead > 1 else ClipLaw
-    return kind(engine, session, plain, seed, dict(excluded))
+    return kind(engine, session, other, seed, dict(excluded))

@@ -18,7 +18,7 @@ from streamrnn_converters.laws import CallLaw, ChunkLaw, ClipLaw, Law
 from streamrnn_converters.oracle import ClipOracle, Session, StepOracle, frames_first
 from streamrnn_converters.report import Culprit
 from streamrnn_converters.signals import Signal
-from streamrnn_converters.surgery import computed_values, read_model, with_outputs
+from streamrnn_converters.surgery import computed_values, inlined, read_model, with_outputs
 
 #: bytes of intermediate values held at a time
 _HELD = 256 << 20
@@ -27,7 +27,7 @@ _HELD = 256 << 20
 def locate(law: Law, signal: Signal, step: int) -> Culprit:
     """The culprit of a failure of `signal` at `step`, its first bad step."""
     graph, start = law.engine.graph, law.start(step)
-    model = read_model(law.session.model)
+    model = inlined(read_model(law.session.model), {name for node in graph.nodes for name in node.outputs if name})
     in_file = set(computed_values(model))
     shared = [(node, name) for node in graph.nodes for name in node.outputs if name in in_file and name not in graph.constants]
     if not shared:

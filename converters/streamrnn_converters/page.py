@@ -64,8 +64,10 @@ def report_html(report: Report) -> str:
         _list(facts(report)),
         "<h2>Differences</h2>",
         _rows(report),
-        '<p class="soft">noise: largest difference of onnxruntime from itself, with and without its graph optimisations, on '
-        "the first signal. max rel: per step, relative to the largest magnitude of that step.</p>",
+        '<p class="soft">max rel: per step, relative to the largest magnitude of that step. noise: largest difference of '
+        "onnxruntime from itself, without its graph optimisations and with each float of the input moved by a unit in its last "
+        "place; measured on the first signal and where the tolerance is left. undecided: beyond the tolerance, but not further "
+        "than onnxruntime is from itself.</p>",
         "<h2>Chunking</h2>",
         '<p class="soft">The signal cut otherwise, bit by bit against single steps: outputs, and the state at the end.</p>',
         _chunkings(report),
@@ -99,7 +101,7 @@ def _rows(report: Report) -> str:
     head = ("signal", "kind", "name", "steps", "max abs", "max rel", "tolerance", "noise", "first bad")
     rows = []
     for r in report.rows:
-        verdict = ("ok", "ok") if r.first_bad is None else (str(r.first_bad), "bad")
+        verdict = (r.mark, "ok" if r.passed else "soft" if r.undecided else "bad")
         texts = (
             r.signal, r.kind, r.name, str(r.compared), number(r.max_abs), number(r.max_rel), number(r.tolerance),
             number(r.noise),

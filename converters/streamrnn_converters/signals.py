@@ -15,7 +15,7 @@ from streamrnn.ir.graph import Array
 #: amplitude of the loud signal, in standard deviations: far into the saturation of every gate
 LOUD = 30.0
 #: steps between impulses; prime, so that they do not fall into step with blocks
-IMPULSES = 97
+IMPULSES = 29
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Signal:
 
 
 def built_in_signals(engine: Engine, steps: int, seed: int) -> list[Signal]:
-    """random (unit normal), silent (zeros), loud (saturating) and impulses. Integers are 0 or 1, and bools true, except in
-    silence, because they may be indices or masks."""
+    """random (unit normal), silent (zeros), loud (saturating) and impulses (one element is 1, another one each time).
+    Integers are 0 or 1, and bools true, except in silence, because they may be indices or masks."""
     order = {name: k for k, name in enumerate(engine.inputs)}
 
     def random(name: str, t: int, scale: float = 1.0) -> Array:
@@ -62,10 +62,25 @@ def built_in_signals(engine: Engine, steps: int, seed: int) -> list[Signal]:
         return random(name, t, LOUD)
 
     def impulses(name: str, t: int) -> Array:
-        return np.full(engine.inputs[name].shape, t % IMPULSES == 1, engine.inputs[name].dtype)
+        frame = silent(name, t)
+        if t % IMPULSES == 1:
+            frame.reshape(-1)[7 * (t // IMPULSES) % frame.size] = 1
+        return frame
 
     rows = (("random", random), ("silent", silent), ("loud", loud), ("impulses", impulses))
     return [Signal(name, steps, engine, frame) for name, frame in rows]
+
+
+def nudged(inputs: Mapping[str, Array], seed: int) -> dict[str, Array]:
+    """The inputs with every float moved by about one unit in its last place, up or down."""
+    rng = np.random.default_rng(seed)
+    found = {}
+    for name, value in inputs.items():
+        if value.dtype.kind == "f":
+            ways = rng.choice(np.array([-1, 1], value.dtype), value.shape)
+            value = value + value * (ways * np.finfo(value.dtype).eps)
+        found[name] = value
+    return found
 
 
 def given_signal(engine: Engine, inputs: Mapping[str, Array]) -> Signal:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,50 @@ from streamrnn.ir.types import TensorType
 def read_model(model: str | Path | bytes) -> onnx.ModelProto:
     """A file with its external data, or a serialised model."""
     return onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(str(model))
+
+
+def inlined(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
+    """The model with those branches of If in place of the If that compute some of `names`, at any depth.
+
+    The step graph holds values of the branch that was chosen under its name in the file; the other branch is dropped.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    while True:
+        chosen = ((node, branch) for node in copy.graph.node if (branch := _branch(node, names)) is not None)
+        node, branch = next(chosen, (None, None))
+        if node is None or branch is None:
+            return copy
+        at = list(copy.graph.node).index(node)
+        links = [
+            onnx.helper.make_node("Identity", [inner.name], [outer])
+            for inner, outer in zip(branch.output, node.output, strict=False)
+            if outer and inner.name != outer
+        ]
+        nodes = [*copy.graph.node[:at], *branch.node, *links, *copy.graph.node[at + 1 :]]
+        copy.graph.initializer.extend(branch.initializer)
+        nodes = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes]
+        del copy.graph.node[:]
+        copy.graph.node.extend(nodes)
+
+
+def _branch(node: onnx.NodeProto, names: Collection[str]) -> onnx.GraphProto | None:
+    """The branch of an If that computes most of `names`; None where neither does."""
+    if node.op_type != "If":
+        return None
+    branches = [a.g for a in node.attribute if a.name in ("then_branch", "else_branch")]
+    found = {id(b): len(_all_values(b) & set(names)) for b in branches}
+    best = max(branches, key=lambda b: found[id(b)], default=None)
+    return best if best is not None and found[id(best)] else None
+
+
+def _all_values(graph: onnx.GraphProto) -> set[str]:
+    values = {name for node in graph.node for name in node.output if name}
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                values |= _all_values(attribute.g)
+    return values
 
 
 def computed_values(model: onnx.ModelProto) -> list[str]:
@@ -31,10 +75,11 @@ def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> bytes:
     return bytes(copy.SerializeToString())
 
 
-def tail(model: onnx.ModelProto, inputs: Mapping[str, TensorType], output: str) -> bytes:
-    """The part of the model that computes `output` from `inputs`; all their dimensions are open.
+def tail(model: onnx.ModelProto, inputs: Mapping[str, TensorType], still: Collection[str], output: str) -> bytes:
+    """The part of the model that computes `output` from `inputs`, values with all dimensions open, and from those inputs of the
+    file that stand still.
 
-    Raises UnsupportedError where `output` also depends on an input of the file that is not among `inputs`.
+    Raises UnsupportedError where `output` also depends on another input of the file.
     """
     producers = {name: i for i, node in enumerate(model.graph.node) for name in node.output}
     needed: set[int] = set()
@@ -50,8 +95,8 @@ def tail(model: onnx.ModelProto, inputs: Mapping[str, TensorType], output: str) 
             needed.add(index)
             pending += _read_by(model.graph.node[index])
     given = {i.name for i in model.graph.input} - {t.name for t in model.graph.initializer}
-    if given & seen:
-        raise UnsupportedError(f"output '{output}' depends on the inputs {sorted(given & seen)} directly")
+    if given & seen - set(still):
+        raise UnsupportedError(f"it depends on the inputs {sorted(given & seen - set(still))} directly")
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     graph = copy.graph
@@ -59,6 +104,7 @@ def tail(model: onnx.ModelProto, inputs: Mapping[str, TensorType], output: str) 
         del part[:]
     graph.node.extend(node for i, node in enumerate(model.graph.node) if i in needed)
     graph.initializer.extend(t for t in model.graph.initializer if t.name in seen)
+    graph.input.extend(i for i in model.graph.input if i.name in given & seen)
     for name, type_ in inputs.items():
         kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(type_.dtype.numpy))
         graph.input.append(onnx.helper.make_tensor_value_info(name, kind, [None] * type_.rank))
