@@ -122,8 +122,8 @@ class CallLaw(Law):
                 expected = oracle.step(frame)
                 if overflowed(oracle.states, block.states[i]):
                     notes.append(
-                        f"signal '{signal.name}': the file's own state overflows (NaN or Inf in onnxruntime) at step {step}; from "
-                        f"there on nothing is compared"
+                        f"signal '{signal.name}': the file's own state overflows (NaN or Inf in onnxruntime) at step {step}; "
+                        f"from there on nothing is compared"
                     )
                     break
                 for name, track in outputs.items():
