@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.errors import MissingExtraError
+from streamrnn_converters.compare import NOISE_FACTOR
 from streamrnn_converters.report import Curve, Report, facts, number
 
 #: plots on one page, at most; the worst of each signal and output come first
@@ -66,8 +67,8 @@ def report_html(report: Report) -> str:
         _rows(report),
         '<p class="soft">max rel: per step, relative to the largest magnitude of that step. noise: largest difference of '
         "onnxruntime from itself, without its graph optimisations and with each float of the input moved by a unit in its last "
-        "place; measured on the first signal and where the tolerance is left. undecided: beyond the tolerance, but not further "
-        "than onnxruntime is from itself.</p>",
+        "place; measured on the first signal and where the tolerance is left. undecided: beyond the tolerance, but within "
+        f"{NOISE_FACTOR:g} times the noise.</p>",
         "<h2>Chunking</h2>",
         '<p class="soft">The signal cut otherwise, bit by bit against single steps: outputs, and the state at the end.</p>',
         _chunkings(report),

@@ -30,8 +30,8 @@ class Row:
     noise:     largest difference of onnxruntime from itself: without its graph optimisations, and with each float of the input
                moved by a unit in its last place. Measured on the first signal, and on every signal that leaves the tolerance;
                else None.
-    undecided: `tolerance` is exceeded, but no step is further off than onnxruntime is from itself (see NOISE_FACTOR), so that
-               this signal says nothing about the engine.
+    undecided: `tolerance` is exceeded, but no step is further off than `compare.NOISE_FACTOR` times the noise up to it, so
+               that this signal says nothing about the engine.
     nonfinite: NaN and Inf elements that oracle and engine have in the same places; they count as equal.
     """
 
@@ -183,12 +183,10 @@ class Report:
         if not all(c.passed for c in self.chunkings):
             return "cutting the signal into blocks changes bits"
         if self.open:
-            return f"no signal decides about {', '.join(self.open)}: onnxruntime is as far from itself"
+            return f"no signal decides about {', '.join(self.open)}: the differences are within onnxruntime's own noise"
         passed = [r for r in self.rows if r.passed]
         worst = max(r.max_abs / r.tolerance if r.tolerance else 0.0 for r in passed)
-        rest = f"; {len(self.rows) - len(passed)} undecided, where onnxruntime is as far from itself" * (
-            len(passed) < len(self.rows)
-        )
+        rest = f"; {len(self.rows) - len(passed)} undecided, within onnxruntime's own noise" * (len(passed) < len(self.rows))
         return f"{len(passed)} comparisons with onnxruntime pass, the worst uses {worst:.1%} of its tolerance{rest}"
 
     def to_json(self) -> str:
