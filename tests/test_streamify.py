@@ -237,3 +237,18 @@ def test_a_step_that_depends_on_the_length_of_the_clip_is_refused(tmp_path: Path
     path = clip_model(tmp_path, nodes, weights, {"y": [1, C, "T"]})
     with pytest.raises(NotStreamableError, match="length of the clip"):
         convert(path, mode="frame", time_axis={"x": 2})
+
+
+def test_a_state_that_is_written_once_a_call_keeps_frame_mode_away(tmp_path: Path) -> None:
+    """The state is the mean over the clip's frames: its law is one update a call, not one a frame."""
+    nodes, weights = gru("x", "a", "cell")
+    nodes += [
+        h.make_node("Slice", ["a", "from", "to", "axis"], ["last"], name="last"),
+        h.make_node("Add", ["last", "memory_in"], ["memory_out"], name="update"),
+    ]
+    bounds = {"from": np.array([-1]), "to": np.array([2**31]), "axis": np.array([2])}
+    inputs = [("x", F32, [1, C, "T"]), ("memory_in", F32, [1, C, 1])]
+    outputs = [("a", F32, [1, C, "T"]), ("memory_out", F32, [1, C, 1])]
+    path = files.save(files.make(nodes, inputs, outputs, {**weights, **bounds}), tmp_path)
+    with pytest.raises(NotStreamableError, match="'memory_in' is not the state of a recurrent op"):
+        convert(path, mode="frame", time_axis={"x": 2})

@@ -110,7 +110,7 @@ class _Import:
 
     def _has_open_time(self) -> bool:
         axes = time_candidates(self.model, list(self.bind), self.options.shape)
-        dims = {i.name: i.dims for i in self.model.inputs}
+        dims = {i.name: self.options.shape.get(i.name, i.dims) for i in self.model.inputs}
         return bool(self.options.time_axis) or any(is_open(dims[n][a]) for c in axes for n, a in c.items())
 
     def _is_step_model(self) -> bool:
@@ -187,7 +187,13 @@ class _Import:
         return first
 
     def _step(self, axes: dict[str, int], frames: int) -> Graph:
-        graph, _ = self._sequence(axes, frames)
+        graph, pairs = self._sequence(axes, frames)
+        for pair in pairs:
+            if not pair.of_cell:
+                raise NotStreamableError(
+                    f"state '{pair.source}' is not the state of a recurrent op over time: the file writes it once a call, and "
+                    f"a frame is no call; use window mode (--mode window)"
+                )
         axes = {name: axis % graph.types[name].rank for name, axis in axes.items()}
         chunk = max(1, self.options.lookahead)
         graph = self.pipeline.streamify(graph, axes, chunk)

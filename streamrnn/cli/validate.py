@@ -21,7 +21,7 @@ def validate(
     how: opt.Conversion,
     steps: Annotated[int, typer.Option(min=1, help="Steps of each signal.")] = 1000,
     signal: Annotated[
-        list[Path] | None, typer.Option("--input", metavar="FILE", help="Also this signal: .wav, .npy or .csv.")
+        Path | None, typer.Option("--input", metavar="FILE", help="Also this signal: .wav, .npy or .csv.")
     ] = None,
     as_json: Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="Write the report as JSON.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with plots.")] = None,
@@ -38,9 +38,7 @@ def validate(
         from streamrnn_converters.validate import validate as compare
     except ImportError as error:
         raise MissingExtraError(f"validating needs onnxruntime ({error}); pip install 'streamrnn[convert]'") from None
-    given = None
-    for path in signal or ():
-        given = read_frames(path, engine)
+    given = read_frames(signal, engine) if signal else None
     notify(f"running {steps} steps of each signal")
     result = compare(model, engine, steps=steps, inputs=given, seed=seed)
     if as_json == "-":

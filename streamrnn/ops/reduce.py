@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class Row:
     """term, then combine from start, then finish: device functions of `kernels.reduce`. integers: combine on int64."""
 
     name: str
-    numpy: Callable[[Array, tuple[int, ...], bool], Array]
+    numpy: Callable[[Any, tuple[int, ...], bool], Array]
     term: Device = kernels.value
     combine: Device = kernels.add
     start: float = 0.0

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,13 +40,17 @@ _CELLS: Mapping[str, Sequence[tuple[int, int]]] = {
 
 @dataclass(frozen=True)
 class Pair:
-    """State input `source` takes `target`, or rows start .. stop of it on axis 0, at the next step."""
+    """State input `source` takes `target`, or rows start .. stop of it on axis 0, at the next step.
+
+    of_cell: whether it is the state of a recurrent node, element for element; only such a state may advance frame by frame.
+    """
 
     source: str
     target: str
     evidence: str
     start: int | None = None
     stop: int | None = None
+    of_cell: bool = False
 
     @property
     def target_text(self) -> str:
@@ -70,6 +74,8 @@ def find_pairs(graph: Graph, given: Mapping[str, str], data: Iterable[str] = ())
         pairs += found
         taken |= {p.target for p in found}
         open_inputs = [n for n in open_inputs if n not in {p.source for p in found}]
+    traced = {(p.source, p.target_text) for p in _traced(graph, graph.inputs, graph.outputs, frozenset())}
+    pairs = [replace(p, of_cell=(p.source, p.target_text) in traced) for p in pairs]
     _refuse_ambiguous(graph, open_inputs, [n for n in graph.outputs if n not in taken], frozenset(data))
     return sorted(pairs, key=lambda p: graph.inputs.index(p.source))
 
