@@ -9,6 +9,8 @@ import pytest
 from contract import fixture_cases
 
 _ROOT = Path(__file__).resolve().parent.parent
+# thousands of small test models have no business in the user's cache; new processes of the tests inherit this
+os.environ.setdefault("STREAMRNN_CACHE", str(_ROOT / ".pytest_cache" / "compiled"))
 
 
 _CASES = ("case", "onnx_case", "stream_case", "warm_case", "refused_case")

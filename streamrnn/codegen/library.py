@@ -14,10 +14,15 @@ from streamrnn.kernels._jit import Kernel
 
 def cache_folder() -> Path:
     """Where compiled code lies: STREAMRNN_CACHE, else XDG_CACHE_HOME/streamrnn, else ~/.cache/streamrnn. Made on demand and
-    readable by its owner alone, because what lies there is executed."""
+    readable by its owner alone, because what lies there is executed. Raises StreamRNNError where it cannot be made."""
     given = os.environ.get("STREAMRNN_CACHE")
     base = Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamrnn"
-    base.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        base.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StreamRNNError(
+            f"the folder for compiled code, {base}, cannot be made ({error.strerror}); set STREAMRNN_CACHE to one that can"
+        ) from None
     return base
 
 

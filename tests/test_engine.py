@@ -1,0 +1,123 @@
+"""Building and loading: cold starts, the cache, threads, foreign names, missing parts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from contract import floats
+from small import recurrent_clip, recurrent_engine, typed
+from streamrnn_converters.passes.align import align
+from streamrnn_converters.passes.streamify import streamify
+
+import streamrnn
+from streamrnn import Engine, MissingExtraError, ModelFileError, Stream, StreamRNNError
+from streamrnn.codegen.driver import driver_text
+from streamrnn.codegen.library import cache_folder
+from streamrnn.ir.graph import Graph, Node, Stage
+from streamrnn.ir.types import DType, TensorType
+
+LOAD = """
+import sys, numpy as np, streamrnn
+engine = streamrnn.load(sys.argv[1])
+y = streamrnn.Stream(engine).step(np.ones(3, np.float32))
+print(engine.step.from_cache, 'numba' in sys.modules, 'onnx' in sys.modules, y.tolist())
+"""
+
+
+def load_in_a_new_process(path: Path, cache: Path) -> list[str]:
+    env = {**os.environ, "STREAMRNN_CACHE": str(cache)}
+    done = subprocess.run([sys.executable, "-c", LOAD, str(path)], env=env, capture_output=True, text=True, check=True)
+    return done.stdout.split(maxsplit=3)
+
+
+def test_a_cached_engine_loads_without_numba_and_steps_alike(tmp_path: Path) -> None:
+    recurrent_engine().save(tmp_path / "m.srnn")
+    first = load_in_a_new_process(tmp_path / "m.srnn", tmp_path / "cache")
+    second = load_in_a_new_process(tmp_path / "m.srnn", tmp_path / "cache")
+    assert first[:3] == ["False", "False", "False"], "kernels are compiled in a process of their own"
+    assert second[:3] == ["True", "False", "False"]
+    assert first[3] == second[3]
+
+
+def test_an_altered_object_in_the_cache_is_built_anew(tmp_path: Path) -> None:
+    recurrent_engine().save(tmp_path / "m.srnn")
+    first = load_in_a_new_process(tmp_path / "m.srnn", tmp_path / "cache")
+    for path in (tmp_path / "cache").glob("*.o"):
+        data = bytearray(path.read_bytes())
+        data[-5] ^= 1
+        path.write_bytes(bytes(data))
+    again = load_in_a_new_process(tmp_path / "m.srnn", tmp_path / "cache")
+    assert again[0] == "False"
+    assert again[3] == first[3]
+
+
+def test_the_cache_is_readable_by_its_owner_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMRNN_CACHE", str(tmp_path / "a" / "b"))
+    assert cache_folder().stat().st_mode & 0o077 == 0
+
+
+def test_a_cache_that_cannot_be_made_names_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("STREAMRNN_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(StreamRNNError, match="set STREAMRNN_CACHE"):
+        cache_folder()
+
+
+def test_streams_in_threads_do_not_disturb_each_other() -> None:
+    engine = recurrent_engine(hidden=24)
+    clips = [floats(seed, 3000, 3) for seed in range(4)]
+    expected = [Stream(engine).process(clip) for clip in clips]
+    found: dict[int, np.ndarray] = {}
+
+    def play(k: int) -> None:
+        stream = Stream(engine)
+        found[k] = np.concatenate([np.asarray(stream.process(clips[k][i : i + 50])) for i in range(0, 3000, 50)])
+
+    threads = [threading.Thread(target=play, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for k, value in enumerate(expected):
+        np.testing.assert_array_equal(found[k], value)
+
+
+def test_names_of_a_model_never_reach_generated_code() -> None:
+    evil = 'x"; } define void @evil() { ret void } ; \n\t\\22 %'
+    nodes = (Node("Add", f"node {evil}", (evil, evil), (f"out {evil}",)),)
+    graph = typed(Graph(evil, Stage.STEP, (evil,), (f"out {evil}",), nodes, {evil: TensorType(DType.F32, (3,))}))
+    engine = Engine(graph)
+    assert "evil" not in driver_text(engine.plan)
+    np.testing.assert_array_equal(Stream(engine).step({evil: np.ones(3, np.float32)}), [2, 2, 2])
+
+
+def test_without_the_converters_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "streamrnn_converters", None)
+    with pytest.raises(MissingExtraError, match=r"streamrnn\[convert\]"):
+        streamrnn.load(tmp_path / "m.onnx")
+
+
+def test_options_of_a_conversion_do_not_fit_a_converted_file(tmp_path: Path) -> None:
+    recurrent_engine().save(tmp_path / "m.srnn")
+    with pytest.raises(ModelFileError, match="converted already"):
+        streamrnn.load(tmp_path / "m.srnn", mode="window")
+
+
+def test_one_engine_from_code_and_from_its_file_have_one_fingerprint(tmp_path: Path) -> None:
+    engine = Engine(align(streamify(recurrent_clip(op="GRU"), {"x": 0})))
+    engine.save(tmp_path / "m.srnn")
+    assert streamrnn.load(tmp_path / "m.srnn").fingerprint == engine.fingerprint
+
+
+def test_an_engine_says_what_goes_in_and_out() -> None:
+    engine = recurrent_engine()
+    assert {n: (p.shape, p.dtype.name, p.delay) for n, p in engine.inputs.items()} == {"x": ((3,), "float32", 0)}
+    assert {n: p.shape for n, p in engine.outputs.items()} == {"y": (2,)}
+    assert (engine.delay, engine.frames, engine.latency, engine.stride, engine.receptive_field) == (0, 1, 0, 1, None)
+    assert engine.state_bytes == 2 * 5 * 4
