@@ -49,10 +49,9 @@ class _Layout:
     def view(self, memory: npt.NDArray[np.uint8]) -> Array:
         """The user's view of one step in `memory`."""
         typed = memory.view(self.dtype).reshape(self.port.type.shape)
-        return self._first(typed).reshape(self.shape) if self.moved is None else self._first(typed)
-
-    def _first(self, typed: Array) -> Array:
-        return typed if self.moved is None else np.moveaxis(typed, self.moved, 0).reshape(self.shape)
+        if self.moved is not None:
+            typed = np.moveaxis(typed, self.moved, 0)
+        return typed.reshape(self.shape)
 
     def to_memory(self, frames: Array) -> Array:
         """Frames [n, *shape] in the order of the port's memory, contiguous."""
@@ -71,7 +70,10 @@ class _Layout:
 
     def checked(self, value: npt.ArrayLike, steps: bool) -> Array:
         """`value` as an array of this port's dtype and shape, [n, *shape] with `steps`. Raises InputError."""
-        array = np.asarray(value)
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            raise InputError(f"input '{self.name}' is no array: its rows have different lengths") from None
         wanted = f"{self.dtype}{list(self.shape)}" + (" behind a leading axis of steps" if steps else "")
         if array.dtype != self.dtype:
             safe = np.can_cast(array.dtype, self.dtype, "same_kind") and array.dtype.kind == self.dtype.kind
@@ -185,6 +187,8 @@ class Stream:
 
         The first `engine.delay` outputs are zero. Raises InputError; NonFiniteError where the policy is "raise".
         """
+        if out is not None and (self._answer is None or (out.dtype, out.shape) != self._answer):
+            raise InputError(f"out is {out.dtype}{list(out.shape)}, which is not the model's single output")
         if x is not None:
             if type(x) is np.ndarray and (x.dtype, x.shape) == self._frame:
                 self._in_views[0][...] = x
@@ -193,8 +197,6 @@ class Stream:
         if self._step(self._once) != 1:
             self._refuse(0)
         if out is not None:
-            if self._single is None or (out.dtype, out.shape) != self._answer:
-                raise InputError(f"out is {out.dtype}{list(out.shape)}, which is not the model's single output")
             out[...] = self._single
             return out
         if x is None:
@@ -236,10 +238,10 @@ class Stream:
                 or out.shape != (n, *layout.shape)
                 or out.dtype != layout.dtype
                 or not out.flags.c_contiguous
+                or not out.flags.writeable
             ):
-                raise InputError(
-                    f"out is {out.dtype}{list(out.shape)}; it must be C-contiguous {layout.dtype}{[n, *layout.shape]}"
-                )
+                wanted = f"C-contiguous, writeable {layout.dtype}{[n, *layout.shape]} of a model with one output"
+                raise InputError(f"out is {out.dtype}{list(out.shape)}; it must be {wanted}")
             results = [out]
         ins = (ctypes.c_void_p * max(1, len(blocks)))(*(b.ctypes.data for b in blocks))
         outs = (ctypes.c_void_p * max(1, len(results)))(*(r.ctypes.data for r in results))

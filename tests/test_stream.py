@@ -115,9 +115,26 @@ def test_a_block_needs_steps_in_front(engine: Engine) -> None:
         Stream(engine).process(X[0])
 
 
-def test_out_of_the_wrong_shape_is_refused(engine: Engine) -> None:
+def test_ragged_rows_are_refused(engine: Engine) -> None:
+    with pytest.raises(InputError, match="different lengths"):
+        Stream(engine).process([[1.0, 2.0, 3.0], [1.0]])
+
+
+def test_out_of_the_wrong_shape_is_refused_before_the_step_is_made(engine: Engine) -> None:
+    stream = Stream(engine)
     with pytest.raises(InputError, match="out is"):
-        Stream(engine).step(X[0], out=np.empty(3, np.float32))
+        stream.step(X[0], out=np.empty(3, np.float32))
+    assert stream.steps == 0
+
+
+def test_out_that_may_not_be_written_is_refused(engine: Engine) -> None:
+    out = np.empty((60, 2), np.float32)
+    out.flags.writeable = False
+    with pytest.raises(InputError, match="writeable"):
+        Stream(engine).process(X, out=out)
+
+
+def test_out_of_the_wrong_layout_is_refused(engine: Engine) -> None:
     with pytest.raises(InputError, match="C-contiguous"):
         Stream(engine).process(X, out=np.empty((60, 4), np.float32)[:, ::2])
 

@@ -128,6 +128,10 @@ def test_a_strided_convolution_takes_several_frames_a_step(
     engine = Engine(convert(path))
     assert (engine.frames, engine.stride) == (stride, stride)
     assert_prefix_law(path, engine, 12 * stride)
+    # several frames a step lie frames first in the user's view of the arena, whatever their order in memory
+    stream, frames = Stream(engine), floats(1, stride, C)
+    stream.inputs["x"][...] = frames
+    np.testing.assert_array_equal(stream.step(), Stream(engine).process(frames[None])[0])
 
 
 def test_the_last_frame_becomes_the_answer_so_far(tmp_path: Path) -> None:

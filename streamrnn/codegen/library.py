@@ -44,7 +44,8 @@ def compile_missing(kernels: Iterable[Kernel], notify: Callable[[str], None] = l
     env["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     if done.returncode != 0:
-        raise StreamRNNError(f"the kernel compiler failed:\n{done.stderr.strip()}")
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise StreamRNNError(f"the kernel compiler failed ({reason}); run it by itself to see more: {' '.join(command)}")
 
 
 def kernel_bitcode(kernel: Kernel) -> bytes:
