@@ -14,25 +14,30 @@ from streamrnn import Engine
 from streamrnn.bench import Times, random_frames, timed, ways
 from streamrnn.ir.graph import Array, Graph
 from streamrnn_converters.importer import convert
-from streamrnn_converters.onnx.writer import initial_state, write_step_model
+from streamrnn_converters.onnx.writer import write_step_model
+from streamrnn_converters.oracle import FileView, Session
 
 
 @dataclass(frozen=True)
 class OrtStep:
     """onnxruntime on a step model: `state` goes in and is replaced by what comes out.
 
-    feedback: state input -> position of its next value among the outputs, and the rows of it (None for all).
+    feedback: state input -> position of its next value among the session's outputs, and the rows of it (None for all).
+    outputs:  output of the engine -> its position.
     """
 
     session: onnxruntime.InferenceSession
     state: dict[str, Array]
     feedback: Mapping[str, tuple[int, slice | None]]
+    outputs: Mapping[str, int]
 
     def step(self, inputs: Mapping[str, Array]) -> list[Array]:
         """One call; outputs in the session's order."""
         outputs: list[Array] = self.session.run(None, {**inputs, **self.state})
         for name, (index, rows) in self.feedback.items():
-            self.state[name] = outputs[index] if rows is None else outputs[index][rows]
+            value = outputs[index] if rows is None else outputs[index][rows]
+            shape = self.state[name].shape
+            self.state[name] = value if value.shape == shape else value.reshape(shape)
         return outputs
 
 
@@ -47,42 +52,32 @@ def quiet_session(model: str | bytes) -> onnxruntime.InferenceSession:
 
 def ort_step(path: str | Path, engine: Engine, **options: Any) -> OrtStep:
     """onnxruntime's way to make the steps of `engine`: the file itself where one step is one call of it, else the step model
-    written from the graph. Raises UnsupportedError where there is none."""
-    if engine.meta.get("mode") == "frame":
+    written from the graph.
+
+    options: those of the conversion that made `engine`. Raises UnsupportedError where there is no such way.
+    """
+    view = FileView(engine)
+    if view.mode == "frame":
         return _written(path, options)
-    session = quiet_session(str(path))
-    places = {output.name: i for i, output in enumerate(session.get_outputs())}
-    feedback: dict[str, tuple[int, slice | None]] = {}
-    for source, target, _ in _pairs(engine):
-        name, _, rows = target.partition("[")
-        bounds = [int(n) for n in rows.rstrip("]").split(":")] if rows else []
-        feedback[source] = (places[name], slice(*bounds) if rows else None)
-    state = {s.name: s.init for s in engine.graph.states}
-    dtypes = {i.name: i.type for i in session.get_inputs()}
-    bind = engine.meta.get("bind", {})
-    for name, value in (bind if isinstance(bind, dict) else {}).items():
-        if name in dtypes:
-            kind = (
-                dtypes[name].removeprefix("tensor(").removesuffix(")").replace("float", "float32").replace("double", "float64")
-            )
-            state[name] = np.array(value, kind)
-    return OrtStep(session, state, feedback)
-
-
-def _pairs(engine: Engine) -> list[list[str]]:
-    found = engine.meta.get("pairs", [])
-    return found if isinstance(found, list) else []
+    session = Session(path)
+    places = {name: i for i, name in enumerate(session.outputs)}
+    state = {name: session.inputs[name].fitted(value) for name, value in view.constant_feeds(session).items()}
+    feedback = {
+        pair.source: (places[pair.target], None if pair.start is None else slice(pair.start, pair.stop))
+        for pair in view.pairs(session.outputs)
+        if pair.source in view.inits
+    }
+    return OrtStep(quiet_session(str(path)), state, feedback, {name: places[name] for name in engine.outputs})
 
 
 def _written(path: str | Path, options: Mapping[str, Any]) -> OrtStep:
     stages: dict[str, Graph] = {}
     final = convert(path, dump=stages.__setitem__, **options)
-    graph = stages["align"].replace(meta=final.meta)
-    model = write_step_model(graph)
-    session = quiet_session(model.SerializeToString())
+    model = write_step_model(stages["align"].replace(meta=final.meta))
+    session = quiet_session(model.proto.SerializeToString())
     places = {output.name: i for i, output in enumerate(session.get_outputs())}
-    state = initial_state(graph, model)
-    return OrtStep(session, state, {name: (places[f"{name}.out"], None) for name in state})
+    feedback = {name: (places[out], None) for name, out in model.feedback.items()}
+    return OrtStep(session, dict(model.init), feedback, {name: places[out] for name, out in model.outputs.items()})
 
 
 def bench_against_onnxruntime(path: str | Path, engine: Engine, steps: int = 2000, **options: Any) -> list[Times]:

@@ -7,6 +7,7 @@ onnxruntime on it must give what the engine gives.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,19 +17,38 @@ from onnx import helper, numpy_helper
 from streamrnn.errors import UnsupportedError
 from streamrnn.ir.graph import Array, Graph, Node, State
 from streamrnn.ir.types import TensorType
+from streamrnn_converters.names import Names
+from streamrnn_converters.onnx.schema import node_problem
 
 #: an opset that every supported onnxruntime knows and in which the ops have the reader's newest form
 OPSET = 21
 #: attributes of step graphs that ONNX does not know
 _OWN = ("warmup", "chunked")
-_DTYPE_ATTRS = ("to", "dtype")
 
 
-def write_step_model(graph: Graph) -> onnx.ModelProto:
+@dataclass(frozen=True)
+class StepModel:
+    """An ONNX model that is called once a step.
+
+    init:     state input -> its array at the first call.
+    feedback: state input -> the output that it takes at the next call.
+    outputs:  output of the graph -> output of the model.
+    """
+
+    proto: onnx.ModelProto
+    init: Mapping[str, Array]
+    feedback: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+
+def write_step_model(graph: Graph) -> StepModel:
     """The ONNX model of a step graph that is not fused yet (`convert(..., dump=)` shows it after "align").
 
-    State s is the input `s` and the output `s.out`; `step` counts the steps where the graph has a delay. Raises
-    UnsupportedError for a graph that takes several frames a step, or was fused.
+    A state s is the input `s.in` and the output `s.out`. A ring is a plain queue along the time axis, oldest frame first; the
+    engine's ring is the same turned by its head. Where the graph has a delay, `step` counts the steps. Names that the graph
+    uses already get a number.
+
+    Raises UnsupportedError for a graph that takes several frames a step or was fused, and for a node that ONNX cannot say.
     """
     if int(str(graph.meta.get("frames", 1))) != 1:
         raise UnsupportedError(f"model '{graph.name}' takes several frames a step; no ONNX step model is written for it")
@@ -38,33 +58,34 @@ def write_step_model(graph: Graph) -> onnx.ModelProto:
 class _Writer:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        self.names = Names([*graph.types, *graph.constants])
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, Array] = dict(graph.constants)
         self.inputs: dict[str, TensorType] = {name: graph.types[name] for name in graph.inputs}
         self.outputs: dict[str, TensorType] = {}
-        self.rings = {n.inputs[1]: n for n in graph.nodes if n.op == "Window" and len(n.inputs) > 1}
-        self.heads = {n.inputs[2] for n in self.rings.values()}
-        self.counts = any(s.delay for s in graph.streams.values())
+        self.init: dict[str, Array] = {}
+        self.feedback: dict[str, str] = {}
+        self.afters: dict[int, str] = {}
+        self.counter = ""
 
-    def model(self) -> onnx.ModelProto:
-        for state in self.graph.states:
-            if state.read not in self.rings and state.read not in self.heads:
-                self.inputs[state.read] = self.graph.types[state.read]
-        if self.counts:
-            self.inputs["step"] = TensorType.of(np.zeros(1, np.int64))
-            self.emit("Add", ["step", self.constant("one", np.array([1]))], ["step.out"])
-            self.outputs["step.out"] = self.inputs["step"]
+    def model(self) -> StepModel:
+        windows = [n for n in self.graph.nodes if n.op == "Window"]
+        rings = {name for n in windows for name in n.inputs[1:]}
+        states = [s for s in self.graph.states if s.read not in rings]
+        entries = {state.name: self.state(state.name, state.init) for state in states}
+        for state in states:
+            self.emit("Identity", [entries[state.name]], [state.read])
         for node in self.graph.nodes:
             if node.op == "Window":
                 self.window(node)
             else:
                 self.node(node)
-        for state in self.graph.states:
-            if state.read in self.inputs:
-                self.state(state)
-        for name in self.graph.outputs:
-            self.output(name)
-        return self.finish()
+        for state in states:
+            self.write(state, entries[state.name])
+        results = {name: self.result(name) for name in self.graph.outputs}
+        if self.counter:
+            self.emit("Add", [self.counter, self.constant("one", np.array([1]))], [self.feedback[self.counter]])
+        return StepModel(self.finish(), self.init, self.feedback, results)
 
     def finish(self) -> onnx.ModelProto:
         def infos(typed: Mapping[str, TensorType]) -> list[Any]:
@@ -83,16 +104,27 @@ class _Writer:
         self.nodes.append(helper.make_node(op, inputs, outputs, **attrs))
         return outputs[0]
 
-    def constant(self, name: str, value: Array) -> str:
-        self.constants[f"const.{name}"] = value
-        return f"const.{name}"
+    def constant(self, what: str, value: Array) -> str:
+        name = self.names.fresh(what)
+        self.constants[name] = value
+        return name
+
+    def state(self, what: str, init: Array) -> str:
+        """A new state input; `feedback` has the output that somebody has to write."""
+        name, out = self.names.fresh(f"{what}.in"), self.names.fresh(f"{what}.out")
+        self.inputs[name] = self.outputs[out] = TensorType.of(init)
+        self.init[name] = init
+        self.feedback[name] = out
+        return name
 
     def after(self, delay: int) -> str:
         """A truth value: whether `delay` steps were made."""
-        name = f"after{delay}"
-        if not any(name in node.output for node in self.nodes):
-            self.emit("GreaterOrEqual", ["step", self.constant(name, np.array([delay]))], [name])
-        return name
+        if not self.counter:
+            self.counter = self.state("step", np.zeros(1, np.int64))
+        if delay not in self.afters:
+            limit = self.constant(f"delay{delay}", np.array([delay]))
+            self.afters[delay] = self.emit("GreaterOrEqual", [self.counter, limit], [self.names.fresh(f"after{delay}")])
+        return self.afters[delay]
 
     def gate(self, delay: int, value: str, filler: str, out: str) -> str:
         """`value` once `delay` steps were made, `filler` before."""
@@ -102,74 +134,60 @@ class _Writer:
         if node.op == "Fused":
             raise UnsupportedError(f"node '{node.name}' was fused; write the graph as it is before the fuse pass")
         attrs: dict[str, Any] = {k: v for k, v in node.attrs.items() if v is not None and k not in _OWN}
-        for name in _DTYPE_ATTRS:
-            if isinstance(attrs.get(name), str):
-                attrs[name] = int(helper.np_dtype_to_tensor_dtype(np.dtype(str(attrs[name]))))
+        if node.op == "Cast":
+            attrs["to"] = int(helper.np_dtype_to_tensor_dtype(np.dtype(str(attrs["to"]))))
+        if node.op == "ConstantOfShape":
+            attrs = {"value": numpy_helper.from_array(np.array([attrs.get("value", 0)], str(attrs.get("dtype", "float32"))))}
         if node.op in ("LSTM", "GRU", "RNN"):
             attrs.setdefault("hidden_size", self.graph.types[node.inputs[2]].shape[2])
-        self.nodes.append(helper.make_node(node.op, list(node.inputs), list(node.outputs), name=node.name, **attrs))
+        proto = helper.make_node(node.op, list(node.inputs), list(node.outputs), name=node.name, **attrs)
+        problem = node_problem(proto, OPSET)
+        if problem:
+            raise UnsupportedError(f"node '{node.name}' ({node.op}) has no counterpart in ONNX opset {OPSET}: {problem}")
+        self.nodes.append(proto)
 
     def window(self, node: Node) -> None:
-        """The ring as a plain queue along the time axis: [past, x], of which taps are gathered and the newest frames kept."""
+        """[past, x] along the time axis, of which the taps are gathered and the newest frames are kept."""
         x, y = node.inputs[0], node.outputs[0]
-        type_ = self.graph.types[x]
-        axis, history = int(str(node.attrs["axis"])), int(str(node.attrs.get("history", 0)))
-        if axis < 0:
-            raise UnsupportedError(f"node '{node.name}': a delayed answer has no ONNX step model")
-        taps, dilation = int(str(node.attrs["taps"])), int(str(node.attrs["dilation"]))
+        type_, axis, history = self.graph.types[x], _number(node, "axis", 0), _number(node, "history", 0)
         fill = np.array(float(str(node.attrs.get("fill", 0.0))), np.float32)
-        warmup = int(str(node.attrs.get("warmup", 0)))
+        warmup = _number(node, "warmup", 0)
         if warmup:
-            x = self.gate(warmup, x, self.constant(f"{node.name}.fill", fill), f"{node.name}.x")
-        both = x
+            x = self.gate(warmup, x, self.constant(f"{node.name}.fill", fill), self.names.fresh(f"{node.name}.x"))
+        answer = axis < 0  # one answer for all frames: the queue has a time axis of its own
+        if answer:
+            axis, type_ = 0, type_.with_shape((1, *type_.shape))
+            first = self.constant(f"{node.name}.axis", np.array([0]))
+            x = self.emit("Unsqueeze", [x, first], [self.names.fresh(f"{node.name}.frame")])
         if history:
-            past = type_.with_shape(tuple(history if d == axis else n for d, n in enumerate(type_.shape)))
-            queue = f"{node.name}.queue"
-            self.inputs[queue] = past
-            both = self.emit("Concat", [queue, x], [f"{node.name}.both"], axis=axis)
+            shape = [history if d == axis else n for d, n in enumerate(type_.shape)]
+            queue = self.state(node.name, np.full(shape, fill))
+            x = self.emit("Concat", [queue, x], [self.names.fresh(f"{node.name}.all")], axis=axis)
             newest = self.constant(f"{node.name}.newest", np.arange(1, history + 1))
-            self.emit("Gather", [both, newest], [f"{queue}.out"], axis=axis)
-            self.outputs[f"{queue}.out"] = past
-        picked = self.constant(f"{node.name}.taps", np.arange(taps) * dilation)
-        self.emit("Gather", [both, picked], [y], axis=axis)
+            self.emit("Gather", [x, newest], [self.feedback[queue]], axis=axis)
+        taps = np.arange(_number(node, "taps", 1)) * _number(node, "dilation", 1)
+        picked = self.constant(f"{node.name}.taps", taps[0] if answer else taps)
+        self.emit("Gather", [x, picked], [y], axis=axis)
 
-    def state(self, state: State) -> None:
-        """The next value of a state, which filler must not touch."""
-        warmup = 0
-        for node in self.graph.nodes:
-            if state.write in node.outputs:
-                warmup = int(str(node.attrs.get("warmup", 0)))
-        out = f"{state.read}.out"
+    def write(self, state: State, name: str) -> None:
+        """The next value of the state with input `name`, which filler must not touch."""
+        node = self.graph.producers().get(state.write)
+        warmup = _number(node, "warmup", 0) if node is not None else 0
         if warmup:
-            self.gate(warmup, state.write, state.read, out)
+            self.gate(warmup, state.write, name, self.feedback[name])
         else:
-            self.emit("Identity", [state.write], [out])
-        self.outputs[out] = self.graph.types[state.read]
+            self.emit("Identity", [state.write], [self.feedback[name]])
 
-    def output(self, name: str) -> None:
-        stream = self.graph.streams.get(name)
-        out = f"{name}.now"
+    def result(self, name: str) -> str:
+        stream, type_ = self.graph.streams.get(name), self.graph.types[name]
+        out = self.names.fresh(f"{name}.now")
+        self.outputs[out] = type_
         if stream is not None and stream.delay:
-            zero = self.constant(f"{name}.zero", np.zeros((), self.graph.types[name].dtype.numpy))
-            self.gate(stream.delay, name, zero, out)
-        else:
-            self.emit("Identity", [name], [out])
-        self.outputs[out] = self.graph.types[name]
+            return self.gate(stream.delay, name, self.constant(f"{name}.zero", np.zeros((), type_.dtype.numpy)), out)
+        return self.emit("Identity", [name], [out])
 
 
-def initial_state(graph: Graph, model: onnx.ModelProto) -> dict[str, Array]:
-    """The state inputs of a written model at reset: zeros for the step count, `fill` for queues, `init` for states."""
-    found: dict[str, Array] = {}
-    inits = {s.read: s.init for s in graph.states}
-    fills = {f"{n.name}.queue": float(str(n.attrs.get("fill", 0.0))) for n in graph.nodes if n.op == "Window"}
-    for info in model.graph.input:
-        if info.name in graph.inputs:
-            continue
-        shape = tuple(d.dim_value for d in info.type.tensor_type.shape.dim)
-        if info.name in inits:
-            found[info.name] = inits[info.name]
-        elif info.name in fills:
-            found[info.name] = np.full(shape, fills[info.name], np.float32)
-        else:
-            found[info.name] = np.zeros(shape, np.int64)
-    return found
+def _number(node: Node, name: str, default: int) -> int:
+    value = node.attrs.get(name, default)
+    assert isinstance(value, int)
+    return value
