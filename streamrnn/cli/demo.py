@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from streamrnn.cli.signals import soundfile
 from streamrnn.cli.talk import data, notify, talk
 from streamrnn.engine import Engine
 from streamrnn.errors import MissingExtraError, ModelFileError, StreamRNNError
+from streamrnn.files import write_aside
 from streamrnn.ir.graph import Array
 from streamrnn.stream import Stream
 
@@ -56,7 +58,9 @@ def demo(
     guitar, rate = wav.read(str(examples / "audio" / "guitar_48k.wav"), dtype="float32")
     played, took = _amp(engine, guitar)
     results.append(_measured("amp", examples, engine, rate, 1, len(guitar) / rate, took))
-    wav.write(str(output / "guitar_amp.wav"), played, rate, subtype="PCM_16")
+    sound = io.BytesIO()
+    wav.write(sound, played, rate, format="WAV", subtype="PCM_16")
+    write_aside(output / "guitar_amp.wav", sound.getvalue())
     story.guitar, story.amp, story.guitar_rate, story.drive = guitar, played, rate, DRIVE
 
     engine = _engine(examples / "models" / "vad.onnx")
@@ -69,7 +73,10 @@ def demo(
     story.probability = probability["speech"][engine.delay :, 0]
 
     engine = _engine(examples / "models" / "sensor.onnx")
-    readings = np.loadtxt(examples / "audio" / "sensor_10hz.csv", delimiter=",", skiprows=1, dtype=np.float32)
+    table = examples / "audio" / "sensor_10hz.csv"
+    readings = np.loadtxt(table, delimiter=",", skiprows=1, dtype=np.float32)
+    with table.open() as lines:
+        story.channels = lines.readline().strip().split(",")
     answers, took = _frame_by_frame(engine, readings)
     results.append(_measured("sensor", examples, engine, 10, 1, len(readings) / 10, took))
     story.readings, story.forecast, story.score = readings, answers["forecast"], answers["score"][:, 0]
@@ -77,9 +84,7 @@ def demo(
     notify("drawing")
     draw(story, output / "demo.png")
     data().print(_table(results))
-    data().print(
-        "step: one step from Python, beside onnxruntime's, both with the state fed back; real time: signal / computing"
-    )
+    data().print("step: one step from Python, beside onnxruntime's, both with the state fed back; realtime: signal / computing")
     data().print(f"listen to {output / 'guitar_amp.wav'}, look at {output / 'demo.png'}")
     talk().print(f"[dim]{time.perf_counter() - began:.0f} s in all[/]")
 
@@ -143,10 +148,10 @@ def _measured(name: str, examples: Path, engine: Engine, rate: int, hop: int, sp
 
 
 def _table(results: list[Result]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    columns = ("model", "max error", "delay", "step", "onnxruntime", "ratio", "real time")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=True)
+    columns = ("model", "max error", "delay", "step", "onnxruntime", "ratio", "realtime")
     for k, column in enumerate(columns):
-        table.add_column(column, justify="left" if k == 0 else "right")
+        table.add_column(column, justify="left" if k == 0 else "right", no_wrap=True)
     for r in results:
         times = f"{r.step:.1f} us", f"{r.oracle_step:.1f} us", f"{r.oracle_step / r.step:.0f}x"
         table.add_row(r.name, f"{r.error:.1e}", r.delay, *times, f"{r.span / r.took:.0f}x")
