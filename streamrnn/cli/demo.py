@@ -13,7 +13,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from streamrnn.cli.picture import Story, draw
+from streamrnn.cli.picture import Story, draw, drawing
 from streamrnn.cli.signals import soundfile
 from streamrnn.cli.talk import data, notify, talk
 from streamrnn.engine import Engine
@@ -50,8 +50,9 @@ def demo(
     if not (examples / "models").is_dir():
         raise ModelFileError(f"{examples}/models: there is no such folder; run the demo in a checkout, or give --examples")
     began = time.perf_counter()
-    output.mkdir(parents=True, exist_ok=True)
     wav = soundfile()
+    drawing()  # what is missing is said before anybody waits
+    output.mkdir(parents=True, exist_ok=True)
     results, story = [], Story()
 
     engine = _engine(examples / "models" / "amp.onnx")

@@ -41,15 +41,21 @@ class Story:
     score: Array = field(default_factory=_none)
 
 
-def draw(story: Story, path: Path) -> None:
-    """Write the picture as PNG. Raises MissingExtraError, OSError."""
+def drawing() -> tuple[Any, Any]:
+    """matplotlib's canvas and figure, without a display. Raises MissingExtraError."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingExtraError("the picture needs matplotlib; pip install 'streamrnn[plot]'") from None
+    return FigureCanvasAgg, Figure
+
+
+def draw(story: Story, path: Path) -> None:
+    """Write the picture as PNG. Raises MissingExtraError, OSError."""
+    Canvas, Figure = drawing()
     figure = Figure(figsize=(12, 10.5), dpi=120, facecolor="white")
-    FigureCanvasAgg(figure)
+    Canvas(figure)
     rows = figure.add_gridspec(
         3, 1, height_ratios=[1.0, 1.0, 1.9], hspace=0.36, left=0.075, right=0.975, top=0.905, bottom=0.055
     )
