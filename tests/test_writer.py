@@ -63,6 +63,14 @@ def test_answers_so_far_wait_for_the_frames_behind_them(tmp_path: Path) -> None:
     assert_same_steps(path, 30, 1e-5)
 
 
+def test_an_answer_picked_by_a_scalar_index_keeps_its_rank(tmp_path: Path) -> None:
+    nodes, weights = gru("x", "a", "first")
+    nodes.append(h.make_node("Gather", ["a", "end"], ["last"], axis=2, name="pick"))
+    nodes.append(h.make_node("Gemm", ["last", "K"], ["y"], name="dense"))
+    constants = {**weights, "end": np.array(-1), "K": np.eye(C, 2, dtype=np.float32)}
+    assert_same_steps(clip_model(tmp_path, nodes, constants, {"y": [1, 2]}), 12, 1e-5)
+
+
 def test_names_that_the_model_uses_itself_stay_its_own(tmp_path: Path) -> None:
     nodes, weights = gru("a", "b", "first")
     more, k = conv("x", "a", "ahead", 3, 1, (1, 1))

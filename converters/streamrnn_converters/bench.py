@@ -58,7 +58,8 @@ def ort_step(path: str | Path, engine: Engine, **options: Any) -> OrtStep:
     """
     view = FileView(engine)
     if view.mode == "frame":
-        return _written(path, options)
+        # auto mode may have tried several axes: the graph of the engine's own is wanted
+        return _written(path, {**options, "mode": "frame", "time_axis": engine.meta["time_axes"]})
     session = Session(path)
     places = {name: i for i, name in enumerate(session.outputs)}
     state = {name: session.inputs[name].fitted(value) for name, value in view.constant_feeds(session).items()}

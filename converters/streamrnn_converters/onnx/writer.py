@@ -92,7 +92,7 @@ class _Writer:
             kinds = {n: helper.np_dtype_to_tensor_dtype(t.dtype.numpy) for n, t in typed.items()}
             return [helper.make_tensor_value_info(n, kinds[n], list(t.shape)) for n, t in typed.items()]
 
-        arrays = [numpy_helper.from_array(np.ascontiguousarray(a), n) for n, a in self.constants.items()]
+        arrays = [numpy_helper.from_array(np.asarray(a, order="C"), n) for n, a in self.constants.items()]
         graph = helper.make_graph(self.nodes, "step", infos(self.inputs), infos(self.outputs), arrays)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
         onnx.checker.check_model(model)
