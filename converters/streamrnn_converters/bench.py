@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from streamrnn import Engine
 from streamrnn.bench import Times, random_frames, timed, ways
 from streamrnn.ir.graph import Array, Graph
 from streamrnn_converters.importer import convert
 from streamrnn_converters.onnx.writer import write_step_model
-from streamrnn_converters.oracle import FileView, Session
+from streamrnn_converters.oracle import FileView, Session, quiet_session
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class OrtStep:
     outputs:  output of the engine -> its position.
     """
 
-    session: onnxruntime.InferenceSession
+    session: Any
     state: dict[str, Array]
     feedback: Mapping[str, tuple[int, slice | None]]
     outputs: Mapping[str, int]
@@ -39,15 +38,6 @@ class OrtStep:
             shape = self.state[name].shape
             self.state[name] = value if value.shape == shape else value.reshape(shape)
         return outputs
-
-
-def quiet_session(model: str | bytes) -> onnxruntime.InferenceSession:
-    """A session with one thread that does not spin."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 4
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def ort_step(path: str | Path, engine: Engine, **options: Any) -> OrtStep:

@@ -74,14 +74,14 @@ class Session:
         # onnxruntime raises many unrelated types, all of them direct children of Exception
         try:
             if self._session is None:
-                self._session = self._open(self.optimised)
+                self._session = quiet_session(self.model, self.optimised)
             return action(self._session)
         except Exception as error:
             if not self.optimised:
                 raise UnsupportedError(f"onnxruntime cannot run the file: {error}") from None
             reason = str(error).strip().splitlines()[0]
         try:
-            plain = self._open(False)
+            plain = quiet_session(self.model, optimise=False)
             result = action(plain)
         except Exception as error:
             raise UnsupportedError(f"onnxruntime cannot run the file: {error}") from None
@@ -89,14 +89,16 @@ class Session:
         self._notify(f"onnxruntime fails with its graph optimisations ({reason}); the oracle runs without them")
         return result
 
-    def _open(self, optimise: bool) -> Any:
-        options = _onnxruntime().SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 4
-        if not optimise:
-            options.graph_optimization_level = _onnxruntime().GraphOptimizationLevel.ORT_DISABLE_ALL
-        return _onnxruntime().InferenceSession(self.model, options, providers=["CPUExecutionProvider"])
+
+def quiet_session(model: str | bytes, optimise: bool = True) -> Any:
+    """An onnxruntime session with one thread that does not spin. Raises MissingExtraError."""
+    options = _onnxruntime().SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 4
+    if not optimise:
+        options.graph_optimization_level = _onnxruntime().GraphOptimizationLevel.ORT_DISABLE_ALL
+    return _onnxruntime().InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _onnxruntime() -> Any:

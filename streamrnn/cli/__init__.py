@@ -56,7 +56,7 @@ app.command(
 app.command(epilog=_examples("streamrnn bench amp.onnx --against onnxruntime", "streamrnn bench vad.srnn --json times.json"))(
     bench
 )
-app.command(epilog=_examples("streamrnn demo", "streamrnn demo -o /tmp/demo"))(demo)
+app.command(epilog=_examples("streamrnn demo", "streamrnn demo -o pictures"))(demo)
 app.command(epilog=_examples("streamrnn doctor", "streamrnn doctor --ops"))(doctor)
 
 

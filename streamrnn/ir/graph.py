@@ -87,15 +87,6 @@ class Graph:
         """The node behind each computed value."""
         return {out: node for node in self.nodes for out in node.outputs if out}
 
-    def consumers(self) -> dict[str, list[Node]]:
-        """The nodes that read each value, in order."""
-        table: dict[str, list[Node]] = {}
-        for node in self.nodes:
-            for name in dict.fromkeys(node.inputs):
-                if name:
-                    table.setdefault(name, []).append(node)
-        return table
-
     def results(self) -> Iterator[str]:
         """Values that outlive the nodes: outputs, and what states are written from."""
         yield from self.outputs

@@ -18,8 +18,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-import numpy as np
-
 from streamrnn.errors import GraphError, NotStreamableError, ShapeError, UnsupportedError
 from streamrnn.ir.graph import Array, Attr, Node
 from streamrnn.ir.types import StreamType, TensorType
@@ -222,8 +220,3 @@ def get_op(node: Node) -> Op:
 def op_names() -> list[str]:
     """Names of all registered ops, sorted."""
     return sorted(_OPS)
-
-
-def as_float64(array: Array) -> Array:
-    """Floats widened to float64, everything else as it is."""
-    return array.astype(np.float64) if array.dtype.kind == "f" else array

@@ -7,7 +7,6 @@ import numpy as np
 from streamrnn.kernels._jit import f32p, i64, kernel, u8p
 
 ZERO = np.float32(0)
-ZERO64 = np.float64(0)
 
 
 @kernel
