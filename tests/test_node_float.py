@@ -15,7 +15,7 @@ from streamrnn.ir.op import find_op
 from streamrnn.ir.types import DType
 
 #: op -> how many of its first inputs are fed to a step; the others are parameters
-FED = {"DFT": 1, "STFT": 1}
+FED = {"DFT": 1, "STFT": 1, "HannWindow": 0, "HammingWindow": 0, "BlackmanWindow": 0, "MelWeightMatrix": 0}
 HELD = {dtype.numpy for dtype in DType} - {np.dtype(np.float64)}
 TESTS = [
     test

@@ -22,6 +22,7 @@ from streamrnn.ops import (
     slice,
     softmax,
     split,
+    taper,
     transpose,
     window,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "slice",
     "softmax",
     "split",
+    "taper",
     "transpose",
     "window",
 ]
