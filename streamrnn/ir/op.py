@@ -159,8 +159,10 @@ class Op(ABC):
 
     name: ClassVar[str]
     tolerance: ClassVar[Tolerance] = Tolerance()
-    #: constant inputs whose *values* decide the output shape or the kernel sizes (axes, pads, target shape)
+    #: whether the same inputs always give the same outputs; what draws random numbers does not
     deterministic: ClassVar[bool] = True
+    #: inputs whose type alone matters, so that the node can be computed as soon as the others are constants
+    type_only: ClassVar[frozenset[int]] = frozenset()
 
     @abstractmethod
     def infer(self, site: Site) -> tuple[TensorType, ...]:

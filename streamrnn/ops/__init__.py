@@ -1,8 +1,10 @@
 """One op family per file. Importing this package fills the op table."""
 
 from streamrnn.ops import (
+    castlike,
     concat,
     conv,
+    diagonal,
     expand,
     fill,
     fourier,
@@ -11,6 +13,7 @@ from streamrnn.ops import (
     lstm,
     matmul,
     norm,
+    onehot,
     pad,
     pointwise,
     pool,
@@ -18,18 +21,22 @@ from streamrnn.ops import (
     reshape,
     rnn,
     scatter,
+    select,
     shape,
     slice,
     softmax,
     split,
     taper,
+    topk,
     transpose,
     window,
 )
 
 __all__ = [
+    "castlike",
     "concat",
     "conv",
+    "diagonal",
     "expand",
     "fill",
     "fourier",
@@ -38,6 +45,7 @@ __all__ = [
     "lstm",
     "matmul",
     "norm",
+    "onehot",
     "pad",
     "pointwise",
     "pool",
@@ -45,11 +53,13 @@ __all__ = [
     "reshape",
     "rnn",
     "scatter",
+    "select",
     "shape",
     "slice",
     "softmax",
     "split",
     "taper",
+    "topk",
     "transpose",
     "window",
 ]

@@ -16,6 +16,11 @@ from streamrnn.kernels import moves
 
 #: elements are moved, never computed
 EXACT = Tolerance(0.0, 0.0)
+#: the pointer type of a kernel that is typed by element type; truth values go as bytes, see `as_numbers`
+POINTERS = {
+    DType.F32: "f32p", DType.F64: "f64p", DType.I64: "i64p", DType.I32: "i32p", DType.I8: "i8p", DType.U8: "u8p",
+    DType.BOOL: "u8p",
+}  # fmt: skip
 #: outer dimensions that `moves.copy_blocks` has
 _BLOCK_DIMS = 3
 
@@ -102,6 +107,11 @@ def fill(low: Lowering, value: Array, elements: int, target: Place) -> None:
 def as_bytes(place: Place) -> Place:
     """The same place counted in bytes, for the kernels of `moves`."""
     return Place(place.buffer, DType.U8, place.offset * place.dtype.size)
+
+
+def as_numbers(place: Place) -> Place:
+    """`place` as what `POINTERS` says: truth values are moved as bytes."""
+    return as_bytes(place) if place.dtype is DType.BOOL else place
 
 
 def copy_box(

@@ -17,12 +17,12 @@ import numpy as np
 
 from streamrnn.errors import UnsupportedError
 from streamrnn.ir.graph import Array
-from streamrnn.ir.lowering import Lowering, Place
+from streamrnn.ir.lowering import Lowering
 from streamrnn.ir.op import Op, Site, Streamed, register
 from streamrnn.ir.types import DType, StreamType, TensorType
 from streamrnn.kernels import scatter
 from streamrnn.kernels._jit import Device, Kernel
-from streamrnn.ops._moves import as_bytes, check_indices, contiguous, ints, wide_indices
+from streamrnn.ops._moves import POINTERS, as_numbers, check_indices, contiguous, ints, wide_indices
 from streamrnn.ops._time import join
 
 _COMBINE: dict[str, tuple[Device, np.ufunc | None]] = {
@@ -32,16 +32,6 @@ _COMBINE: dict[str, tuple[Device, np.ufunc | None]] = {
     "max": (scatter.larger, np.maximum),
     "min": (scatter.smaller, np.minimum),
 }
-
-_POINTERS = {
-    DType.F32: "f32p", DType.F64: "f64p", DType.I64: "i64p", DType.I32: "i32p", DType.I8: "i8p", DType.U8: "u8p",
-    DType.BOOL: "u8p",
-}  # fmt: skip
-
-
-def _numbers(place: Place) -> Place:
-    """`place` as what `_POINTERS` says: truth values are moved as bytes."""
-    return as_bytes(place) if place.dtype is DType.BOOL else place
 
 
 class _Scatter(Op):
@@ -66,7 +56,7 @@ class _Scatter(Op):
 
     def kernel(self, site: Site, kernel: Kernel) -> Kernel:
         """`kernel` for this element type and reduction."""
-        pointer = _POINTERS[site.type(0).dtype]
+        pointer = POINTERS[site.type(0).dtype]
         return kernel.typed(updates=pointer, y=pointer).bind(combine=_COMBINE[self.reduction(site)][0])
 
     def apply(self, site: Site, x: Array, at: tuple[Array, ...], updates: Array) -> Array:
@@ -108,14 +98,14 @@ class ScatterND(_Scatter):
 
     def lower(self, site: Site, low: Lowering) -> None:
         x, indices = site.type(0), site.type(1)
-        y = _numbers(low.update(0, 0))
+        y = as_numbers(low.update(0, 0))
         if site.type(2).size == 0:
             return
         dims = x.shape[: indices.shape[-1]]
         count, run = math.prod(indices.shape[:-1]), math.prod(x.shape[len(dims) :])
         low.call(
             self.kernel(site, scatter.scatter_nd), count, len(dims), run, low.weight(ints(dims)), wide_indices(site, low),
-            _numbers(low.input(2)), y, work=count * run,
+            as_numbers(low.input(2)), y, work=count * run,
         )  # fmt: skip
 
 
@@ -154,11 +144,11 @@ class ScatterElements(_Scatter):
 
     def lower(self, site: Site, low: Lowering) -> None:
         x, indices, axis = site.type(0), site.type(1), self.axis(site)
-        y = _numbers(low.update(0, 0))
+        y = as_numbers(low.update(0, 0))
         if indices.size == 0:
             return
         low.call(
             self.kernel(site, scatter.scatter_elements), indices.size, x.rank, axis, x.shape[axis],
             low.weight(ints(indices.shape)), low.weight(ints(contiguous(x.shape))), wide_indices(site, low),
-            _numbers(low.input(2)), y, work=indices.size,
+            as_numbers(low.input(2)), y, work=indices.size,
         )  # fmt: skip

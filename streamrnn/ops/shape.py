@@ -16,10 +16,11 @@ from streamrnn.ir.types import StreamType, TensorType
 from streamrnn.ops._moves import EXACT, ints, lower_constant
 
 
-class _OfShape(Op):
+class OfShape(Op):
     """An op of the input's type alone."""
 
     tolerance = EXACT
+    type_only = frozenset({0})
 
     @abstractmethod
     def value(self, site: Site) -> Array:
@@ -39,7 +40,7 @@ class _OfShape(Op):
 
 
 @register
-class Shape(_OfShape):
+class Shape(OfShape):
     """See the module's text."""
 
     name = "Shape"
@@ -50,7 +51,7 @@ class Shape(_OfShape):
 
 
 @register
-class Size(_OfShape):
+class Size(OfShape):
     """See the module's text."""
 
     name = "Size"

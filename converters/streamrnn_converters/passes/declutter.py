@@ -150,6 +150,14 @@ def neutral_constant(view: View, node: Node) -> Replacement | None:
     return None
 
 
+def cast_like(view: View, node: Node) -> Replacement | None:
+    """A CastLike is a Cast, which does not read the value whose type it takes."""
+    if node.op != "CastLike":
+        return None
+    attrs: dict[str, Attr] = {"to": view.types[node.inputs[1]].dtype.value}
+    return Replacement((replace(node, op="Cast", inputs=node.inputs[:1], attrs=attrs),))
+
+
 def merged_transposes(view: View, node: Node) -> Replacement | None:
     """Two Transposes in a row are one."""
     inner = view.maker(node.inputs[0], "Transpose") if node.op == "Transpose" else None
@@ -225,6 +233,7 @@ def _zeros_around(view: View, pad: Node, rank: int) -> tuple[int, ...] | None:
 
 
 REWRITES: tuple[Rewrite, ...] = (
+    cast_like,
     no_op,
     neutral_constant,
     merged_transposes,

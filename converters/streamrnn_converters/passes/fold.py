@@ -1,7 +1,7 @@
 """RawModel -> Graph: one forward walk that types every node and computes what does not depend on the inputs.
 
 In topological order: a node whose inputs are all constants is replaced by its value, which the op's own `reference` gives;
-Shape and Size are constants as soon as the shape is known; an If on a constant is replaced by the chosen branch, walked in
+Shape and its like are constants as soon as the type is known; an If on a constant is replaced by the chosen branch, walked in
 turn, and the other branch is never looked at; Identity is a change of name. Everything else is typed by the op's `infer`.
 
 What goes wrong at a node counts only if an output needs that node. So failures are collected on the way and judged at the end.
@@ -31,9 +31,6 @@ from streamrnn_converters.passes.unsupported import unsupported_op, unsupported_
 MAX_FOLDED = 256 << 20
 #: all folded values of a model together (bytes)
 MAX_FOLDED_TOTAL = 1 << 30
-
-#: ops whose value depends on the type of their input alone
-_OF_SHAPE = ("Shape", "Size")
 
 #: name in the file's graph -> name in the new graph; one map for each graph that the walk is inside of
 Scope = ChainMap[str, str]
@@ -189,8 +186,11 @@ class _Walk:
         types = op.infer(site)
         if len(node.outputs) > len(types):
             raise site.shape_error(f"has {len(node.outputs)} outputs, the op gives {len(types)}")
-        fixed = all(array is not None or not name for name, array in zip(node.inputs, constants, strict=True))
-        if (fixed or op.name in _OF_SHAPE) and op.deterministic and self.affordable(types):
+        fixed = all(
+            array is not None or not name or index in op.type_only
+            for index, (name, array) in enumerate(zip(node.inputs, constants, strict=True))
+        )
+        if fixed and op.deterministic and self.affordable(types):
             site = replace(site, outputs=types[: len(node.outputs)])
             self.enter(node, _evaluate(op, site, types))
             return
