@@ -256,7 +256,7 @@ def test_any_chain_of_moves_keeps_its_result(
     decluttered(tmp_path_factory.mktemp("chain"), nodes, constants, outputs)
 
 
-REAL = ["silero_v6_openvino", "pose_gru", "dtln_1", "dtln_pt_1", "fairtalk_a", "lisennet"]
+REAL = ["silero_v6_openvino", "pose_gru", "dtln_1", "dtln_pt_1", "fairtalk_a", "lisennet", "gtcrn_simple"]
 
 
 @pytest.mark.parametrize("name", REAL)

@@ -360,6 +360,7 @@ REAL: dict[str, tuple[dict[str, tuple[int, ...]], dict[str, int], int]] = {
     "fairtalk_a": ({}, {}, 13),
     "apple_ecg": ({"bidirectional_input": (1, 1000, 1)}, {}, 19),
     "knet_rnn": ({}, {}, 3),
+    "gtcrn": ({}, {}, 420),
 }
 
 

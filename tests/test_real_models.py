@@ -50,6 +50,15 @@ WINDOW: dict[str, dict[str, Any]] = {
     "seq2seq_dec": {},
     "byte_bilstm": {},
     "knet_rnn": {},
+    "gtcrn": {},
+    "gtcrn_simple": {},
+    "ulunas_simple": {},
+    "dprnn_t": {},
+    "dprnn_b": {},
+    "dpt_t": {},
+    "fastenhancer_t": {},
+    "fastenhancer_b_k3": {},
+    "fspen_a": {},
 }
 #: time is causal in these (the delay aside), so they run frame by frame without a hint
 FRAME = ("silero_v6_fw", "coffee_lstm", "bruhm_lstm2709", "lstm_vae", "lstm_vae_cyc", "pose_gru", "knet_rnn")
@@ -57,15 +66,6 @@ FRAME = ("silero_v6_fw", "coffee_lstm", "bruhm_lstm2709", "lstm_vae", "lstm_vae_
 AHEAD = ("fairtalk_a", "fairtalk_b", "fairtalk_c")
 #: not in this version: a node of each and the op that is missing
 MISSING = {
-    "gtcrn": "ConvTranspose",
-    "gtcrn_simple": "ConvTranspose",
-    "ulunas_simple": "ConvTranspose",
-    "dprnn_t": "ConvTranspose",
-    "dprnn_b": "ConvTranspose",
-    "dpt_t": "ConvTranspose",
-    "fastenhancer_t": "ConvTranspose",
-    "fastenhancer_b_k3": "ConvTranspose",
-    "fspen_a": "ConvTranspose",
     "fastenhancer_t_wave_v2": "DFT",
     "fastenhancer_b_wave": "DFT",
     "mlagents_hallway": "Multinomial",

@@ -88,6 +88,29 @@ def test_two_layers_with_a_convolution_ahead_and_a_residual_join(tmp_path: Path)
     assert_prefix_law(path, engine, 31)
 
 
+def deconv(x: str, y: str, name: str, taps: int, pads: tuple[int, int], stride: int) -> tuple[list[Any], Any]:
+    weights = {f"{name}K": floats(81, C, C, taps, scale=0.4), f"{name}k": floats(82, C, scale=0.3)}
+    attrs = {"pads": list(pads), "strides": [stride]}
+    return [h.make_node("ConvTranspose", [x, *weights], [y], name=name, **attrs)], weights
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+@pytest.mark.parametrize(
+    ("taps", "stride", "crop", "pads"),
+    [(4, 2, (0, 0), (0, 0)), (5, 2, (2, 1), (2, 2)), (8, 4, (3, 0), (4, 0)), (2, 3, (0, 0), (0, 0)), (3, 3, (1, 1), (0, 0))],
+)
+def test_a_decoder_behind_a_strided_encoder_gives_a_frame_for_each_frame(
+    tmp_path: Path, taps: int, stride: int, crop: tuple[int, int], pads: tuple[int, int], chunk: int
+) -> None:
+    down, k = conv("x", "a", "down", taps, 1, pads, stride)
+    cell, w = gru("a", "b", "cell")
+    up, v = deconv("b", "y", "up", taps, crop, stride)
+    path = clip_model(tmp_path, [*down, *cell, *up], {**k, **w, **v}, {"y": [1, C, "Y"]})
+    engine = Engine(convert(path, lookahead=chunk))
+    assert (engine.frames, engine.stride) == (stride * chunk, 1)
+    assert_prefix_law(path, engine, 50)
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_random_stacks_of_convolutions_joins_and_cells_keep_the_prefix_law(tmp_path: Path, data: st.DataObject) -> None:

@@ -7,7 +7,7 @@ from the bias, and the result is (run 0 + run 1) + (run 2 + run 3).
 
     x   rows of the input: position (row, col) of group g in batch entry b starts at b * x_batch + g * x_group + row * x_row
         + col * x_col; what the filter may touch outside the clip was put there by `place`
-    y   element (b, channel, row, col) at b * y_batch + channel * y_channel + row * y_row + col
+    y   element (b, channel, row, col) at b * y_batch + channel * y_channel + row * y_row + col * y_col
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ operand = scattered
 
 
 @device
-def store_channels(y: f32p, at: i64, step: i64, n: i64, v: Vec, lanes: f32p) -> None:
+def store_lanes_apart(y: f32p, at: i64, step: i64, n: i64, v: Vec, lanes: f32p) -> None:
     """The first n lanes of v to every step-th element from y[at]."""
     if step == 1:
         store_lanes(y, at, n, v)
@@ -94,7 +94,7 @@ def four_runs(read: Reader, w: f32p, o: i64, x: f32p, at: i64, offsets: i64p, n:
 @kernel
 def conv_channels(
     batch: i64, groups: i64, c_out: i64, total: i64, n: i64, height: i64, width: i64,
-    x_batch: i64, x_group: i64, x_row: i64, x_col: i64, y_batch: i64, y_channel: i64, y_row: i64,
+    x_batch: i64, x_group: i64, x_row: i64, x_col: i64, y_batch: i64, y_channel: i64, y_row: i64, y_col: i64,
     w: f32p, offsets: i64p, x: f32p, y: f32p, lanes: f32p,
 ) -> None:  # fmt: skip
     """Sixteen output channels of a group at a time: at four neighbouring positions, or the four runs of one.
@@ -124,16 +124,17 @@ def conv_channels(
                         u0, u1, u2, u3 = four_positions(
                             operand, w, o, x, at, x_col, offsets, 3 * q, 4 * q, zero, zero, zero, zero
                         )
-                        store_channels(y, to, y_channel, left, s0 + (t0 + u0), lanes)
-                        store_channels(y, to + 1, y_channel, left, s1 + (t1 + u1), lanes)
-                        store_channels(y, to + 2, y_channel, left, s2 + (t2 + u2), lanes)
-                        store_channels(y, to + 3, y_channel, left, s3 + (t3 + u3), lanes)
+                        store_lanes_apart(y, to, y_channel, left, s0 + (t0 + u0), lanes)
+                        store_lanes_apart(y, to + y_col, y_channel, left, s1 + (t1 + u1), lanes)
+                        store_lanes_apart(y, to + 2 * y_col, y_channel, left, s2 + (t2 + u2), lanes)
+                        store_lanes_apart(y, to + 3 * y_col, y_channel, left, s3 + (t3 + u3), lanes)
                         at += 4 * x_col
-                        to += 4
+                        to += 4 * y_col
                     for _ in range(width - 4 * blocks):
-                        store_channels(y, to, y_channel, left, four_runs(operand, w, o, x, at, offsets, n, bias), lanes)
+                        s0 = four_runs(operand, w, o, x, at, offsets, n, bias)
+                        store_lanes_apart(y, to, y_channel, left, s0, lanes)
                         at += x_col
-                        to += 1
+                        to += y_col
                 o += (1 + n) * LANES
 
 
@@ -171,13 +172,14 @@ def one_channel(w: f32p, o: i64, x: f32p, at: i64, offsets: i64p, n: i64, bias: 
 @kernel
 def conv_positions(
     batch: i64, groups: i64, c_out: i64, n: i64, height: i64, width: i64,
-    x_batch: i64, x_group: i64, x_row: i64, y_batch: i64, y_channel: i64, y_row: i64,
-    w: f32p, offsets: i64p, x: f32p, y: f32p,
+    x_batch: i64, x_group: i64, x_row: i64, y_batch: i64, y_channel: i64, y_row: i64, y_col: i64,
+    w: f32p, offsets: i64p, x: f32p, y: f32p, lanes: f32p,
 ) -> None:  # fmt: skip
     """Sixteen neighbouring positions of a row at a time: for four channels of a group, or the four runs of one.
 
     Neighbouring positions are neighbours in x (x_col is 1). width is at least 16; the last vector of a row overlaps the one
     before it. w: [group][block of 4 channels][bias, then n products][4], then [channel][bias, then n products] for the rest.
+    lanes: [16] scratch.
     """
     q = n // 4
     zero = splat(ZERO)
@@ -192,7 +194,7 @@ def conv_positions(
                     for tile in range(n_tiles):
                         col = min(tile * LANES, width - LANES)
                         at = b * x_batch + g * x_group + row * x_row + col
-                        to = b * y_batch + (g * c_out + 4 * block) * y_channel + row * y_row + col
+                        to = b * y_batch + (g * c_out + 4 * block) * y_channel + row * y_row + col * y_col
                         b0, b1, b2, b3 = splat(w[o]), splat(w[o + 1]), splat(w[o + 2]), splat(w[o + 3])
                         s0, s1, s2, s3 = four_channels(w, i, x, at, offsets, 0, q, b0, b1, b2, b3)
                         s0, s1, s2, s3 = four_channels(w, i, x, at, offsets, 4 * q, n, s0, s1, s2, s3)
@@ -200,18 +202,19 @@ def conv_positions(
                         s0, s1, s2, s3 = s0 + t0, s1 + t1, s2 + t2, s3 + t3
                         t0, t1, t2, t3 = four_channels(w, i, x, at, offsets, 2 * q, 3 * q, zero, zero, zero, zero)
                         u0, u1, u2, u3 = four_channels(w, i, x, at, offsets, 3 * q, 4 * q, zero, zero, zero, zero)
-                        vstore(y, to, s0 + (t0 + u0))
-                        vstore(y, to + y_channel, s1 + (t1 + u1))
-                        vstore(y, to + 2 * y_channel, s2 + (t2 + u2))
-                        vstore(y, to + 3 * y_channel, s3 + (t3 + u3))
+                        store_lanes_apart(y, to, y_col, LANES, s0 + (t0 + u0), lanes)
+                        store_lanes_apart(y, to + y_channel, y_col, LANES, s1 + (t1 + u1), lanes)
+                        store_lanes_apart(y, to + 2 * y_channel, y_col, LANES, s2 + (t2 + u2), lanes)
+                        store_lanes_apart(y, to + 3 * y_channel, y_col, LANES, s3 + (t3 + u3), lanes)
                 o += 4 * (1 + n)
             for channel in range(4 * blocks, c_out):
                 for row in range(height):
                     for tile in range(n_tiles):
                         col = min(tile * LANES, width - LANES)
                         at = b * x_batch + g * x_group + row * x_row + col
-                        to = b * y_batch + (g * c_out + channel) * y_channel + row * y_row + col
-                        vstore(y, to, one_channel(w, o + 1, x, at, offsets, n, splat(w[o])))
+                        to = b * y_batch + (g * c_out + channel) * y_channel + row * y_row + col * y_col
+                        s0 = one_channel(w, o + 1, x, at, offsets, n, splat(w[o]))
+                        store_lanes_apart(y, to, y_col, LANES, s0, lanes)
                 o += 1 + n
 
 

@@ -13,6 +13,8 @@ from streamrnn.ir.op import Site, Streamed
 from streamrnn.ir.types import DType, StreamType
 from streamrnn.ops._time import windowed
 
+Ints = tuple[int, ...]
+
 
 @dataclass(frozen=True)
 class Spatial:
@@ -33,8 +35,8 @@ class Spatial:
             yield tap, (slice(None), slice(None), *spatial)
 
 
-def spatial(site: Site, kernel: tuple[int, ...]) -> Spatial:
-    """The window of a node on input 0 [N, C, spatial...], `auto_pad` resolved. Raises ShapeError, UnsupportedError."""
+def window_attrs(site: Site, kernel: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+    """Kernel, strides, dilations and pads of a node on input 0 [N, C, spatial...]. Raises ShapeError."""
     x = site.type(0)
     rank = len(kernel)
     if x.rank != rank + 2 or rank == 0:
@@ -47,8 +49,15 @@ def spatial(site: Site, kernel: tuple[int, ...]) -> Spatial:
         raise site.shape_error(f"strides {strides}, dilations {dilations} and pads {pads} do not fit {rank} spatial dimensions")
     if min(kernel + strides + dilations) < 1 or min(pads) < 0:
         raise site.shape_error(f"kernel {kernel}, strides {strides}, dilations {dilations} and pads {pads} make no window")
+    return kernel, strides, dilations, pads
+
+
+def spatial(site: Site, kernel: tuple[int, ...]) -> Spatial:
+    """The window of a node on input 0 [N, C, spatial...], `auto_pad` resolved. Raises ShapeError, UnsupportedError."""
+    kernel, strides, dilations, pads = window_attrs(site, kernel)
+    rank = len(kernel)
     begin, end, out = [], [], []
-    for d, size in enumerate(x.shape[2:]):
+    for d, size in enumerate(site.type(0).shape[2:]):
         span = (kernel[d] - 1) * dilations[d] + 1
         before, after = _padding(site, size, span, strides[d], (pads[d], pads[rank + d]))
         room = size + before + after - span

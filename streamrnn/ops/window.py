@@ -2,8 +2,9 @@
 
     y[.., q * taps + i, ..] = frame q * stride + i * dilation of (the last `history` frames, then this step's frames)
 
-Attributes  axis (of time; -1 where the wire is one answer for all frames), taps, dilation, stride, history, fill (what lies
-            before frame 0), warmup (frames of filler at the start of x).
+Attributes  axis (of time; -1 where the wire is one answer for all frames), taps, dilation, stride (0: the history and all
+            frames of a step are one window), history, fill (what lies before frame 0), warmup (frames of filler at the start
+            of x).
 Inputs      x, ring [history, x.size / frames], head [1] (i64: slot of the oldest frame); ring and head are left out where
             history is 0.
 Outputs     y: x with frames / stride * taps frames on `axis`; the new ring; the new head.
@@ -41,8 +42,11 @@ class Window(Op):
     def _attrs(self, site: Site) -> tuple[int, int, int, int]:
         taps, dilation, stride = (site.attr_int(name, 1) for name in ("taps", "dilation", "stride"))
         history = site.attr_int("history", 0)
-        if min(taps, dilation, stride) < 1 or history < 0:
+        if min(taps, dilation) < 1 or min(stride, history) < 0:
             raise site.shape_error(f"taps {taps}, dilation {dilation}, stride {stride}, history {history} make no window")
+        if stride == 0:
+            frames = self._sizes(site)[1]
+            return history + frames, 1, frames, history
         return taps, dilation, stride, history
 
     def infer(self, site: Site) -> tuple[TensorType, ...]:
