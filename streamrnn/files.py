@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -10,23 +11,36 @@ from pathlib import Path
 def write_aside(path: Path, data: bytes) -> None:
     """Write `data` to a temporary file beside `path`, flush it to the disk, then rename it over `path`.
 
-    Raises OSError (nothing is left behind then).
+    A symbolic link stays one: its target is replaced. What is no regular file (a pipe, a device) is written to directly. An
+    existing file keeps its permissions. Raises OSError (nothing is left behind then).
     """
-    path = Path(path)
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        mode = stat.S_IFREG | (0o666 & ~_umask())
+    if stat.S_ISREG(mode):
+        _replace(Path(os.path.realpath(path)), data, stat.S_IMODE(mode), str(path))
+    else:
+        with open(path, "wb") as out:  # a directory is refused here
+            out.write(data)
+
+
+def _replace(target: Path, data: bytes, permissions: int, called: str) -> None:
+    """`called`: what the user calls the file, for errors."""
     name = ""
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
         with os.fdopen(handle, "wb") as out:
             out.write(data)
             out.flush()
             os.fsync(out.fileno())
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
+        os.chmod(name, permissions)
+        os.replace(name, target)
     except BaseException as error:
         if name:
             Path(name).unlink(missing_ok=True)
         if isinstance(error, OSError):  # the user knows the file, not the temporary one
-            raise OSError(error.errno, error.strerror, str(path)) from None
+            raise OSError(error.errno, error.strerror, called) from None
         raise
 
 

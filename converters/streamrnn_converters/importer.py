@@ -87,12 +87,14 @@ class _Import:
             if not reason:
                 return graph
         except (NotStreamableError, BindingError) as error:
-            if self.options.mode == "frame":
+            if self.options.mode == "frame" or self.options.time_axis:
                 raise
             reason = str(error)
         try:
             return self.window(reason)
         except BindingError as error:
+            if str(error) in reason:
+                raise
             raise BindingError(f"{error}\n(frame mode is not possible: {reason})") from None
 
     def _without_counterpart(self, graph: Graph) -> str:

@@ -101,6 +101,15 @@ def quiet_session(model: str | bytes, optimise: bool = True) -> Any:
     return _onnxruntime().InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
+def opened(model: str | bytes, optimise: bool = True) -> Any:
+    """A quiet session. Raises UnsupportedError with onnxruntime's own message."""
+    _onnxruntime()
+    try:
+        return quiet_session(model, optimise)
+    except Exception as error:  # many unrelated types
+        raise UnsupportedError(f"onnxruntime cannot run the file: {error}") from None
+
+
 def _onnxruntime() -> Any:
     try:
         import onnxruntime

@@ -5,7 +5,6 @@ stdout carries data, stderr talk. Exit codes: 0 fine, 1 refused or failed, 2 wro
 
 from __future__ import annotations
 
-import os
 import sys
 
 import typer
@@ -29,6 +28,10 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+#: what typer exits with on Ctrl-C
+INTERRUPTED = 130
 
 
 def _examples(*lines: str) -> str:
@@ -64,13 +67,17 @@ def main() -> None:
     """Entry point of the `streamrnn` command."""
     try:
         app()
-    except (StreamRNNError, OSError) as error:
-        if isinstance(error, BrokenPipeError):
-            # the reader has gone (| head): leave quietly, without a second error when stdout is flushed at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
-        place = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
-        say_error(place)
+    except SystemExit as leaving:
+        if leaving.code == INTERRUPTED:
+            say_error("interrupted")
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        say_error(f"{error.filename}: {reason}" if error.filename else reason)
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except MemoryError:
+        say_error("the machine has not enough memory for this")
+        sys.exit(1)
+    except StreamRNNError as error:
+        say_error(str(error))
+        sys.exit(1)

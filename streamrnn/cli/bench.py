@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -29,6 +28,7 @@ def bench(
     as_json: Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="Write the figures as JSON.")] = None,
 ) -> None:
     """Measure a step from Python: median, tails and worst case, one thread."""
+    opt.spare(as_json, model)
     engine = opt.open_engine(model, how, notify)
     times = measure(engine, steps)
     if against is not None:
@@ -42,7 +42,7 @@ def bench(
         times = [*beside, *(t for t in times if t.way not in {b.way for b in beside})]
     text = json.dumps({"model": str(model), "unit": "ns", "times": [asdict(t) for t in times]}, indent=2)
     if as_json == "-":
-        sys.stdout.write(text + "\n")
+        print(text)
         return
     data().print(_table(times))
     if as_json:

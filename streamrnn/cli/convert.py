@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +37,7 @@ def convert(
     if model.suffix == ".srnn":
         raise ModelFileError(f"{model}: it is converted already; `streamrnn inspect` shows what is in it")
     target = output or model.with_suffix(".srnn")
+    opt.spare(target, model)
     try:
         from streamrnn_converters import convert as to_graph
     except ImportError as error:
@@ -83,7 +83,7 @@ class _Stages:
         self.count += 1
         text = graph_text(graph) + "\n"
         if self.where == "-":
-            sys.stdout.write(f"# {self.count} {name}\n{text}")
+            print(f"# {self.count} {name}\n{text}", end="")
             return
         folder = Path(self.where)
         folder.mkdir(parents=True, exist_ok=True)

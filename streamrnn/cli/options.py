@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from streamrnn.engine import Engine, load
-from streamrnn.errors import BindingError, ModelFileError
+from streamrnn.errors import BindingError, InputError, ModelFileError
 
 Model = Annotated[Path, typer.Argument(help="Model file: .onnx, or .srnn from `streamrnn convert`.", show_default=False)]
+Held = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Hold an input of the signal: drive=0.7.")]
+Channel = Annotated[int | None, typer.Option(help="Channel of a sound file, from 0.")]
 #: option -> (type, default), in the order of `--help`
 _SHARED: dict[str, tuple[Any, Any]] = {
     "mode": (
@@ -114,11 +117,20 @@ def pairs(option: str, texts: Sequence[str], value: Callable[[str], _Value]) -> 
         name, equals, rest = text.partition("=")
         if not equals or not name:
             raise BindingError(f"{option} {text}: it has the form NAME=VALUE")
+        if name in found:
+            raise BindingError(f"{option} {text}: '{name}' is given twice")
         try:
             found[name] = value(rest)
         except ValueError:
             raise BindingError(f"{option} {text}: '{rest}' is not understood") from None
     return found
+
+
+def spare(output: str | Path | None, *sources: str | Path | None) -> None:
+    """InputError where writing `output` would overwrite one of the files that a command reads."""
+    for source in sources:
+        if output and source and os.path.exists(output) and os.path.exists(source) and os.path.samefile(output, source):
+            raise InputError(f"{output}: this would overwrite what the command reads; give the result another name")
 
 
 def _numbers(text: str) -> Any:

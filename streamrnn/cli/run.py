@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, TextIO, cast
 
 import numpy as np
 import typer
@@ -17,7 +19,7 @@ from streamrnn.cli.talk import notify, talk
 from streamrnn.engine import Engine
 from streamrnn.errors import InputError
 from streamrnn.ir.graph import Array
-from streamrnn.stream import OnNonFinite, Stream
+from streamrnn.stream import OnNonFinite, Ports, Stream
 
 #: steps of one compiled block; the progress bar moves and Ctrl-C is heard between two of them
 BLOCK = 4096
@@ -31,8 +33,8 @@ def run(
         str, typer.Argument(metavar="INPUT", help="A .wav, .npy, .npz or .csv file, or - for csv lines on stdin.")
     ],
     output: Annotated[str | None, typer.Option("-o", "--output", help="A .wav, .npy, .npz or .csv file, or - for csv.")] = None,
-    held: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Hold an input: drive=0.7.")] = None,
-    channel: Annotated[int | None, typer.Option(help="Channel of a sound file, from 0.")] = None,
+    held: opt.Held = None,
+    channel: opt.Channel = None,
     on_nonfinite: Annotated[str, typer.Option(help="What NaN and Inf in the input do: pass, raise, hold or reset.")] = "pass",
     steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps.")] = None,
 ) -> None:
@@ -42,22 +44,26 @@ def run(
     """
     if output is None and source != "-" and not source.endswith(".csv"):
         raise typer.BadParameter("say where the result goes: -o FILE, or -o - for csv on stdout", param_hint="-o")
+    target = None if output in (None, "-") else Path(str(output))
+    opt.spare(target, model, source)
     engine = opt.open_engine(model, how, notify)
+    signals.check_result(target, engine, live=source == "-")
     stream = Stream(engine, on_nonfinite=cast(OnNonFinite, on_nonfinite))
     knobs = opt.pairs("--set", held or (), float)
     if engine.delay:
         frames = "1 input frame" if engine.delay == 1 else f"{engine.delay} input frames"
         talk().print(f"the output lags by {frames}; before that it is zero")
     if source == "-":
-        _live(engine, stream, knobs, steps)
+        with open(target, "w") if target else contextlib.nullcontext(sys.stdout) as out:
+            _live(engine, stream, knobs, steps, out)
         return
     path = Path(source)
     if not path.exists():
         raise InputError(f"{path}: there is no such file")
-    signal = signals.read_frames(path, engine, knobs, channel)
-    if steps is not None:
-        signal = {name: array[:steps] for name, array in signal.items()}
-    if output in (None, "-"):
+    read = signals.read_frames(path, engine, knobs, channel)
+    checked = Ports(engine).arrays(read, steps=True)
+    signal = {name: array[:steps] for name, array in zip(engine.inputs, checked, strict=True)}
+    if target is None:
         print(",".join(signals.column_names(engine)))
         for block in _blocks(engine, stream, signal):
             for t in range(len(next(iter(block.values())))):
@@ -65,10 +71,10 @@ def run(
         return
     blocks = list(_blocks(engine, stream, signal))
     result = {name: np.concatenate([block[name] for block in blocks]) for name in engine.outputs}
-    signals.write_result(Path(str(output)), engine, result, _rate(path, engine, result, signal))
+    signals.write_result(target, engine, result, _rate(path, engine, result, signal))
     if stream.mended:
         talk().print(f"{stream.mended} input frames were not finite ({on_nonfinite})")
-    talk().print(f"{stream.steps} steps, written: {output}")
+    talk().print(f"{stream.steps} steps, written: {target}", markup=False)
 
 
 def _blocks(engine: Engine, stream: Stream, frames: dict[str, Array]) -> Iterator[dict[str, Array]]:
@@ -84,22 +90,21 @@ def _blocks(engine: Engine, stream: Stream, frames: dict[str, Array]) -> Iterato
             yield result if isinstance(result, dict) else {next(iter(engine.outputs)): result}
 
 
-def _live(engine: Engine, stream: Stream, knobs: dict[str, float], steps: int | None) -> None:
+def _live(engine: Engine, stream: Stream, knobs: dict[str, float], steps: int | None, out: TextIO) -> None:
     """One csv line in, one csv line out, at once."""
-    port = signals.main_input(engine, knobs)
-    for name, value in knobs.items():
+    held = signals.held_frames(engine, knobs)
+    port = signals.main_input(engine, held)
+    for name, value in held.items():
         stream.inputs[name][...] = value
     view, answers = stream.inputs[port.name], list(stream.outputs.values())
-    print(",".join(signals.column_names(engine)), flush=True)
-    for number, line in enumerate(iter(sys.stdin.readline, ""), 1):
-        if not line.strip() or (number == 1 and signals.is_header(line)):
-            continue
-        try:
-            view[...] = signals.parse_line(line, port)
-        except InputError as error:
-            raise InputError(f"line {number}: {error}") from None
+    if not isinstance(sys.stdin, io.TextIOWrapper):
+        raise InputError("stdin is closed; give a file, or pipe lines into the command")
+    sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace")  # what is no text is no number either, and said so
+    print(",".join(signals.column_names(engine)), file=out, flush=True)
+    for frame in signals.csv_frames(iter(sys.stdin.readline, ""), port):
+        view[...] = frame
         stream.step()
-        print(signals.row_text(answers), flush=True)
+        print(signals.row_text(answers), file=out, flush=True)
         if steps is not None and stream.steps >= steps:
             return
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,53 +35,77 @@ class Audio:
     rate: int
 
 
-def main_input(engine: Engine, held: Mapping[str, float]) -> PortInfo:
+def main_input(engine: Engine, held: Mapping[str, Array]) -> PortInfo:
     """The input that a signal goes to: the one that is not held constant. Raises InputError."""
-    for name in held:
-        if name not in engine.inputs:
-            raise InputError(f"--set {name}: there is no input '{name}'; the inputs are {list(engine.inputs)}")
     free = [port for name, port in engine.inputs.items() if name not in held]
-    if len(free) != 1:
+    if not free:
+        raise InputError(f"all of the inputs {list(held)} are held with --set; none is left for the signal")
+    if len(free) > 1:
         names = [port.name for port in free]
         raise InputError(f"the signal can go to any of the inputs {names}; hold the others with --set NAME=VALUE")
     return free[0]
 
 
-def read_frames(
-    path: Path, engine: Engine, held: Mapping[str, float] | None = None, channel: int | None = None
-) -> dict[str, Array]:
+def read_frames(path: Path, engine: Engine, knobs: Mapping[str, float], channel: int | None) -> dict[str, Array]:
     """Frames of every input, [steps, *frame shape] each, from a file. Raises InputError, MissingExtraError, OSError."""
     suffix = path.suffix.lower()
+    held = held_frames(engine, knobs)
     if suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    held = dict(held or {})
-    port = main_input(engine, held)
-    if suffix == ".wav":
-        array = frames_of(read_wav(path, channel, engine).samples, port)
-    elif suffix == ".npy":
-        array = _loaded(path)
-    elif suffix == ".csv":
-        array = _columns(path.read_text().splitlines(), port)
+        frames = _loaded(path)
+        twice = [name for name in held if name in frames]
+        if twice:
+            raise InputError(f"--set {twice[0]}: {path} holds that input already")
     else:
-        raise InputError(f"{path}: signals are read from .wav, .npy, .npz and .csv files")
-    return with_held(array, port, engine, held)
+        port = main_input(engine, held)
+        if suffix == ".wav":
+            frames = {port.name: frames_of(read_wav(path, channel, engine).samples, port)}
+        elif suffix == ".npy":
+            frames = {port.name: _loaded(path)[""]}
+        elif suffix == ".csv":
+            frames = {port.name: _columns(path, port)}
+        else:
+            raise InputError(f"{path}: signals are read from .wav, .npy, .npz and .csv files")
+    steps = max((len(array) for array in frames.values() if array.ndim), default=0)
+    if not steps:
+        raise InputError(f"{path}: there is not one frame in it")
+    return {**frames, **{name: np.stack([frame] * steps) for name, frame in held.items()}}
 
 
-def with_held(array: Array, port: PortInfo, engine: Engine, held: Mapping[str, float]) -> dict[str, Array]:
-    """The signal and the inputs that are held constant, by name."""
-    frames: dict[str, Array] = {port.name: array}
+def held_frames(engine: Engine, held: Mapping[str, float]) -> dict[str, Array]:
+    """One frame of each input that is held constant. Raises InputError."""
+    found = {}
     for name, value in held.items():
-        other = engine.inputs[name]
-        frames[name] = np.full((len(array), *other.shape), value, other.dtype)
-    return frames
+        if name not in engine.inputs:
+            raise InputError(f"--set {name}: there is no input '{name}'; the inputs are {list(engine.inputs)}")
+        port = engine.inputs[name]
+        found[name] = np.full(port.shape, _typed([value], port, f"--set {name}"), port.dtype)
+    return found
 
 
-def _loaded(path: Path) -> Array:
-    try:
-        return np.asarray(np.load(path, allow_pickle=False))
-    except ValueError as error:
-        raise InputError(f"{path}: not a readable .npy file ({error})") from None
+def _typed(values: Sequence[float], port: PortInfo, where: str) -> Array:
+    """Numbers in an input's element type. Raises InputError where one does not fit."""
+    exact = np.array(values, np.float64)
+    with np.errstate(all="ignore"):
+        array = exact.astype(port.dtype)
+    lost = np.isinf(array) & np.isfinite(exact) if port.dtype.kind == "f" else array != exact
+    if lost.any():
+        raise InputError(f"{where}: {exact[lost][0]:g} does not fit input '{port.name}' of {port.dtype}")
+    return array
+
+
+def _loaded(path: Path) -> dict[str, Array]:
+    """Arrays of a .npz file by name; the one of a .npy file has the name ""."""
+    kind = path.suffix.lower()
+    with path.open("rb") as file:
+        try:
+            loaded = np.load(file, allow_pickle=False)
+            found = {"": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+        except Exception as error:  # whatever the bytes lead NumPy, zipfile and their parsers to
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(f"{path}: not a readable {kind} file ({reason})") from None
+    if isinstance(loaded, np.ndarray) != (kind == ".npy") or not all(isinstance(array, np.ndarray) for array in found.values()):
+        raise InputError(f"{path}: not a {kind} file of arrays, whatever its name says")
+    return found
 
 
 def read_wav(path: Path, channel: int | None, engine: Engine) -> Audio:
@@ -104,6 +128,8 @@ def read_wav(path: Path, channel: int | None, engine: Engine) -> Audio:
 
 def frames_of(samples: Array, port: PortInfo) -> Array:
     """Samples as frames of an input; the last frame is filled up with zeros."""
+    if port.dtype.kind != "f":
+        raise InputError(f"input '{port.name}' takes {port.dtype}, a sound is made of fractions; give it as .npy or .csv")
     size = int(np.prod(port.shape, dtype=np.int64))
     steps = -(-len(samples) // size)
     padded = np.zeros(steps * size, port.dtype)
@@ -111,39 +137,62 @@ def frames_of(samples: Array, port: PortInfo) -> Array:
     return padded.reshape(steps, *port.shape)
 
 
-def parse_line(line: str, port: PortInfo) -> Array:
-    """One csv line as one frame. Raises InputError."""
-    values = [part for part in line.replace(";", ",").split(",") if part.strip()]
+def csv_frames(lines: Iterable[str], port: PortInfo) -> Iterator[Array]:
+    """One frame for each line of numbers, as the lines come; blank lines and a header in front are passed over.
+
+    Raises InputError with the number of the line.
+    """
+    first = True
+    for number, line in enumerate(lines, 1):
+        cells = _cells(line)
+        if cells == [""]:
+            continue
+        header, first = first and _is_header(cells), False
+        if not header:
+            yield _frame(cells, port, f"line {number}")
+
+
+def _cells(line: str) -> list[str]:
+    """Cells of a csv line; they are apart by ";" where it has one, else by ","."""
+    return [cell.strip().strip('"') for cell in line.split(";" if ";" in line else ",")]
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+    """Whether there are words in the line and no number. (1,5 with a decimal comma is neither.)"""
+    return any(cell[:1].isalpha() or cell[:1] == "_" for cell in cells) and all(_number(cell) is None for cell in cells)
+
+
+def _number(cell: str) -> float | None:
     try:
-        frame = np.array([float(v) for v in values], port.dtype)
+        return float(cell)
     except ValueError:
-        raise InputError(f"'{line.strip()[:60]}' is not a line of numbers") from None
+        return None
+
+
+def _frame(cells: Sequence[str], port: PortInfo, where: str) -> Array:
+    values = []
+    for column, cell in enumerate(cells, 1):
+        value = _number(cell)
+        if value is None:
+            what = f"'{cell[:40]}' is not a number" if cell else "there is none; a missing value is written nan"
+            raise InputError(f"{where}, column {column}: {what}")
+        values.append(value)
     size = int(np.prod(port.shape, dtype=np.int64))
-    if frame.size != size:
-        raise InputError(f"a line has {frame.size} numbers, input '{port.name}' takes {size}")
-    return frame.reshape(port.shape)
+    if len(values) != size:
+        raise InputError(f"{where} has {len(values)} numbers, input '{port.name}' takes {size}")
+    return _typed(values, port, where).reshape(port.shape)
 
 
-def is_header(line: str) -> bool:
-    """Whether a csv line is a header: none of its fields is a number."""
-    return all(not _is_number(part) for part in line.strip().split(","))
-
-
-def _is_number(text: str) -> bool:
+def _columns(path: Path, port: PortInfo) -> Array:
     try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _columns(lines: Sequence[str], port: PortInfo) -> Array:
-    rows = [line for line in lines if line.strip()]
-    if rows and is_header(rows[0]):
-        rows = rows[1:]
-    if not rows:
-        return np.zeros((0, *port.shape), port.dtype)
-    return np.stack([parse_line(row, port) for row in rows])
+        lines = path.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not text in UTF-8; save it as .csv in UTF-8") from None
+    try:
+        frames = list(csv_frames(lines, port))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return np.stack(frames) if frames else np.zeros((0, *port.shape), port.dtype)
 
 
 def column_names(engine: Engine) -> list[str]:
@@ -157,11 +206,29 @@ def column_names(engine: Engine) -> list[str]:
 
 def row_text(values: Sequence[Array]) -> str:
     """One csv line of all outputs of a step."""
-    return ",".join(f"{v:.9g}" for value in values for v in np.ravel(value))
+    return ",".join(f"{v:.9g}" if value.dtype.kind == "f" else str(int(v)) for value in values for v in np.ravel(value))
+
+
+_RESULTS = (".wav", ".npy", ".npz", ".csv")
+
+
+def check_result(path: Path | None, engine: Engine, *, live: bool) -> None:
+    """InputError where results could not be written to `path` (None for stdout) once they are there."""
+    if path is None:
+        return
+    suffix = path.suffix.lower()
+    if live and suffix != ".csv":
+        raise InputError(f"{path}: answers to lines on stdin are written line by line; give -o FILE.csv")
+    if suffix not in _RESULTS:
+        raise InputError(f"{path}: results are written to .wav, .npy, .npz and .csv files")
+    if suffix in (".wav", ".npy") and len(engine.outputs) != 1:
+        raise InputError(f"{path}: the model has the outputs {list(engine.outputs)}; write them to .npz or .csv")
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: there is no such folder")
 
 
 def write_result(path: Path, engine: Engine, result: Mapping[str, Array], rate: float | None) -> None:
-    """Outputs [steps, ...] to a file of the kind that its name says. Raises InputError, OSError."""
+    """Outputs [steps, ...] to a file that `check_result` has let pass. Raises InputError, OSError."""
     suffix = path.suffix.lower()
     buffer = io.BytesIO()
     if suffix == ".csv":
@@ -175,20 +242,12 @@ def write_result(path: Path, engine: Engine, result: Mapping[str, Array], rate: 
         arrays: dict[str, Any] = dict(result)
         np.savez(buffer, **arrays)
     elif suffix == ".npy":
-        np.save(buffer, _single(path, result))
-    elif suffix == ".wav":
-        samples = _single(path, result)
+        np.save(buffer, next(iter(result.values())))
+    else:
+        samples = next(iter(result.values()))
         if rate is None or rate != int(rate):
             raise InputError(
                 f"{path}: {'the input has no sample rate' if rate is None else f'{rate} Hz is no whole rate'}; write .csv"
             )
         soundfile().write(buffer, np.ravel(samples), int(rate), format="WAV", subtype="FLOAT")
-    else:
-        raise InputError(f"{path}: results are written to .wav, .npy, .npz and .csv files")
     write_aside(path, buffer.getvalue())
-
-
-def _single(path: Path, result: Mapping[str, Array]) -> Array:
-    if len(result) != 1:
-        raise InputError(f"{path}: the model has the outputs {list(result)}; write them to .npz or .csv")
-    return next(iter(result.values()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -21,8 +20,10 @@ def validate(
     how: opt.Conversion,
     steps: Annotated[int, typer.Option(min=1, help="Steps of each signal.")] = 1000,
     signal: Annotated[
-        Path | None, typer.Option("--input", metavar="FILE", help="Also this signal: .wav, .npy or .csv.")
+        Path | None, typer.Option("--input", metavar="FILE", help="Also this signal: .wav, .npy, .npz or .csv.")
     ] = None,
+    held: opt.Held = None,
+    channel: opt.Channel = None,
     as_json: Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="Write the report as JSON.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with plots.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random signals.")] = 0,
@@ -31,6 +32,8 @@ def validate(
     silent, loud and given input. Exit code 1 if anything is outside its tolerance."""
     if model.suffix == ".srnn":
         raise ModelFileError(f"{model}: a .srnn file has no oracle; validate the file it was converted from")
+    for output in (as_json, report):
+        opt.spare(output, model, signal)
     engine = opt.open_engine(model, how, notify)
     try:
         from streamrnn_converters.page import report_html
@@ -38,11 +41,11 @@ def validate(
         from streamrnn_converters.validate import validate as compare
     except ImportError as error:
         raise MissingExtraError(f"validating needs onnxruntime ({error}); pip install 'streamrnn[convert]'") from None
-    given = read_frames(signal, engine) if signal else None
+    given = read_frames(signal, engine, opt.pairs("--set", held or (), float), channel) if signal else None
     notify(f"running {steps} steps of each signal")
     result = compare(model, engine, steps=steps, inputs=given, seed=seed)
     if as_json == "-":
-        sys.stdout.write(result.to_json() + "\n")
+        print(result.to_json())
     else:
         data().print(report_table(result))
     if as_json and as_json != "-":
