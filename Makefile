@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # where python3 is older than 3.11 but a newer one is installed beside it
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint models bench clean
+.PHONY: demo test lint models bench table clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/streamrnn demo
@@ -26,6 +26,11 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(BIN)/python benchmarks/bench_cells.py
+
+# docs/models.md: every model of a folder with a manifest beside onnxruntime
+STREAMRNN_MODELS ?= ../shared/models
+table: $(VENV)/.dev
+	@$(BIN)/python benchmarks/models_table.py $(STREAMRNN_MODELS) -o docs/models.md
 
 # trains the example models again (torch, espeak-ng; some minutes each)
 models: $(VENV)/.train
