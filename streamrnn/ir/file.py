@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ from streamrnn.ir.graph import Array, Attr, Graph, Node, Stage, State
 from streamrnn.ir.types import DType, StreamType, TensorType
 from streamrnn.ir.verify import verify
 
-#: raised when the meaning of a file changes; a reader refuses files of a later format
-FORMAT = 1
+#: raised when the meaning of a file changes; a reader refuses files of a later format. 2: nodes with bodies.
+FORMAT = 2
 #: a header larger than this is refused unread (bytes)
 MAX_HEADER = 64 << 20
 
@@ -32,16 +32,18 @@ def fingerprint(graph: Graph) -> str:
     """SHA-256 over everything that decides what the model computes, as hex. `meta` is left out."""
     header = _header(graph)
     del header["meta"]
-    return _digest(_json(header), [graph.constants[n] for n in graph.constants] + [s.init for s in graph.states])
+    return _digest(_json(header), _arrays(graph))
 
 
 def save_graph(graph: Graph, path: str | Path) -> None:
     """Write a verified step graph to `path`, aside and renamed. Raises GraphError, OSError."""
     if graph.stage is not Stage.STEP:
         raise GraphError(f"graph '{graph.name}' is at stage {graph.stage.value}; only step graphs are saved")
-    arrays = [graph.constants[n] for n in graph.constants] + [s.init for s in graph.states]
+    arrays = _arrays(graph)
     text = _json(_header(graph))
-    metadata = {"streamrnn": text, "format": str(FORMAT), "sha256": _digest(text, arrays)}
+    # the oldest format that says it all, so that older readers take what they can read
+    format_ = FORMAT if any(node.bodies for node in graph.nodes) else 1
+    metadata = {"streamrnn": text, "format": str(format_), "sha256": _digest(text, arrays)}
     tensors = {f"t{i}": np.asarray(array, order="C") for i, array in enumerate(arrays)}
     write_aside(Path(path), save(tensors, metadata))
 
@@ -92,6 +94,15 @@ def _json(header: Mapping[str, Any]) -> str:
     return json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=True)
 
 
+def _arrays(graph: Graph) -> list[Array]:
+    """Constants, initial states, then those of the bodies, in the order of the nodes."""
+    found = [*graph.constants.values(), *(s.init for s in graph.states)]
+    for node in graph.nodes:
+        for body in node.bodies:
+            found += _arrays(body)
+    return found
+
+
 def _type(t: TensorType) -> list[Any]:
     return [t.dtype.value, list(t.shape)]
 
@@ -101,9 +112,7 @@ def _header(graph: Graph) -> dict[str, Any]:
         "name": graph.name,
         "inputs": list(graph.inputs),
         "outputs": list(graph.outputs),
-        "nodes": [
-            [n.op, n.name, list(n.inputs), list(n.outputs), {k: _attr(v) for k, v in n.attrs.items()}] for n in graph.nodes
-        ],
+        "nodes": [_row(node) for node in graph.nodes],
         "types": {name: _type(t) for name, t in graph.types.items()},
         "constants": list(graph.constants),
         "states": [[s.name, s.read, s.write, s.kind, s.evidence] for s in graph.states],
@@ -112,27 +121,39 @@ def _header(graph: Graph) -> dict[str, Any]:
     }
 
 
+def _row(n: Node) -> list[Any]:
+    row = [n.op, n.name, list(n.inputs), list(n.outputs), {k: _attr(v) for k, v in n.attrs.items()}]
+    return [*row, [_header(body) for body in n.bodies]] if n.bodies else row
+
+
 def _attr(value: Attr) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
 def _parse(header: Mapping[str, Any], arrays: list[Array]) -> Graph:
-    constants = dict(zip(header["constants"], arrays, strict=False))
-    inits = arrays[len(header["constants"]) :]
-    if len(header["constants"]) + len(header["states"]) != len(arrays):
+    left = iter(arrays)
+    graph = _graph(header, left, Stage.STEP)
+    if next(left, None) is not None:
         raise ModelFileError("the number of tensors does not fit the header")
+    return graph
+
+
+def _graph(header: Mapping[str, Any], arrays: Iterator[Array], stage: Stage) -> Graph:
+    """A graph and its bodies, which take their arrays from `arrays` in the order of `_arrays`."""
+    constants = {_text(name): _next(arrays) for name in header["constants"]}
+    states = tuple(
+        State(_text(name), _text(read), _text(write), _next(arrays), _text(kind), _text(evidence))
+        for name, read, write, kind, evidence in header["states"]
+    )
     return Graph(
         name=_text(header["name"]),
-        stage=Stage.STEP,
+        stage=stage,
         inputs=tuple(map(_text, header["inputs"])),
         outputs=tuple(map(_text, header["outputs"])),
-        nodes=tuple(_node(*row) for row in header["nodes"]),
+        nodes=tuple(_node(arrays, *row) for row in header["nodes"]),
         types={_text(k): TensorType(DType(d), tuple(_size(n) for n in shape)) for k, (d, shape) in header["types"].items()},
         constants=constants,
-        states=tuple(
-            State(_text(name), _text(read), _text(write), init, _text(kind), _text(evidence))
-            for (name, read, write, kind, evidence), init in zip(header["states"], inits, strict=True)
-        ),
+        states=states,
         streams={
             _text(k): StreamType(None if axis is None else _size(axis), _size(delay), _size(stride))
             for k, (axis, delay, stride) in header["streams"].items()
@@ -141,13 +162,29 @@ def _parse(header: Mapping[str, Any], arrays: list[Array]) -> Graph:
     )
 
 
-def _node(op: object, name: object, inputs: list[object], outputs: list[object], attrs: dict[str, Any]) -> Node:
+def _next(arrays: Iterator[Array]) -> Array:
+    found = next(arrays, None)
+    if found is None:
+        raise ModelFileError("the number of tensors does not fit the header")
+    return found
+
+
+def _node(
+    arrays: Iterator[Array],
+    op: object,
+    name: object,
+    inputs: list[object],
+    outputs: list[object],
+    attrs: dict[str, Any],
+    bodies: Sequence[Mapping[str, Any]] = (),
+) -> Node:
     return Node(
         _text(op),
         _text(name),
         tuple(map(_text, inputs)),
         tuple(map(_text, outputs)),
         {_text(k): tuple(v) if isinstance(v, list) else v for k, v in attrs.items()},
+        tuple(_graph(body, arrays, Stage.BODY) for body in bodies),
     )
 
 

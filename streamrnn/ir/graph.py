@@ -22,17 +22,23 @@ class Stage(Enum):
 
     SEQUENCE = "sequence"  # one run sees a whole clip
     STEP = "step"  # one run is one step: state goes in and out
+    BODY = "body"  # one run is one evaluation inside a node
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One op applied to named values; an input of "" is an omitted optional one, an output of "" is not wanted."""
+    """One op applied to named values; an input of "" is an omitted optional one, an output of "" is not wanted.
+
+    bodies: what a control op runs, each at stage BODY. A body sees nothing of the graph around it: what it captures from
+            there is an input of the node and of the body; constants are copied into it.
+    """
 
     op: str
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attrs: Mapping[str, Attr] = field(default_factory=lambda: MappingProxyType({}))
+    bodies: tuple[Graph, ...] = ()
 
     def __str__(self) -> str:
         attrs = ", ".join(f"{k}={v}" for k, v in sorted(self.attrs.items()))
@@ -86,6 +92,13 @@ class Graph:
     def producers(self) -> dict[str, Node]:
         """The node behind each computed value."""
         return {out: node for node in self.nodes for out in node.outputs if out}
+
+    def all_nodes(self) -> Iterator[Node]:
+        """Every node, those in bodies right behind the node that they belong to."""
+        for node in self.nodes:
+            yield node
+            for body in node.bodies:
+                yield from body.all_nodes()
 
     def results(self) -> Iterator[str]:
         """Values that outlive the nodes: outputs, and what states are written from."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from streamrnn.errors import GraphError
-from streamrnn.ir.graph import Graph, Node
+from streamrnn.ir.graph import Graph, Node, Stage
 from streamrnn.ir.op import Site, get_op
 from streamrnn.ir.types import TensorType
+
+#: bodies inside bodies; a file may not make the compiler recurse without end
+MAX_DEPTH = 16
 
 
 def site_of(graph: Graph, node: Node) -> Site:
@@ -25,9 +28,12 @@ def infer_node(graph_types: dict[str, TensorType], site: Site) -> None:
             graph_types[name] = found
 
 
-def verify(graph: Graph) -> Graph:
+def verify(graph: Graph, depth: int = 0) -> Graph:
     """Return `graph` as it is; GraphError where it is not in SSA form and topological order, where a type is missing or is
-    not what the op infers, or where a state does not fit its values."""
+    not what the op infers, or where a state does not fit its values. The same for the bodies in it, `depth` of which it is
+    inside of."""
+    if depth > MAX_DEPTH:
+        raise GraphError(f"bodies are nested more than {MAX_DEPTH} deep")
     known = set(graph.constants)
     for name in (*graph.inputs, *(state.read for state in graph.states)):
         if name in known:
@@ -40,6 +46,10 @@ def verify(graph: Graph) -> Graph:
         if TensorType.of(array) != graph.types[name]:
             raise GraphError(f"constant '{name}' is {TensorType.of(array)}, its type says {graph.types[name]}")
     for node in graph.nodes:
+        for body in node.bodies:
+            if body.stage is not Stage.BODY or body.states or body.streams or body.meta:
+                raise GraphError(f"node '{node.name}' ({node.op}): a body has no stage, states, time or meta of its own")
+            verify(body, depth + 1)
         _verify_node(graph, node, known)
     for name in graph.results():
         if name not in known:
