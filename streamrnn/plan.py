@@ -6,10 +6,13 @@ weights  one read-only block, each piece packed for its kernel
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
+from streamrnn.errors import UnsupportedError
 from streamrnn.ir.lowering import Apply, Arg, Place, Skip
 from streamrnn.ir.types import StreamType, TensorType
 from streamrnn.kernels._jit import Kernel
@@ -20,6 +23,14 @@ ALIGN = 64
 HEADER = 64
 #: a model may not ask for more memory than this (bytes), whatever its file says
 MAX_BLOCK = 1 << 32
+#: iterations of a loop in one step, those of the loops around it included: a step has to end
+MAX_TRIPS = 1 << 24
+
+
+def bounded(size: int, what: str) -> None:
+    """UnsupportedError where `size` bytes are more than a model may ask for."""
+    if size > MAX_BLOCK:
+        raise UnsupportedError(f"{what} would take {size} bytes; at most {MAX_BLOCK} are allowed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +73,42 @@ class Copy:
 
 
 @dataclass(frozen=True)
+class When:
+    """Calls that run where the truth value at `condition` is `value`."""
+
+    node: str
+    condition: Place
+    value: bool
+    calls: tuple[Item, ...]
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """Calls that run for iterations `first` .. `trips` - 1, those before the int64 at `count`, as long as the truth value at
+    `condition` holds. `number` is what places that move with the iteration refer to."""
+
+    node: str
+    number: int
+    trips: int
+    first: Arg
+    count: Place | None
+    condition: Place | None
+    calls: tuple[Item, ...]
+
+
+Item: TypeAlias = Call | Loop | Copy | When | Repeat
+
+
+def each(items: Iterable[Item], trips: int = 1) -> Iterator[tuple[Call | Loop | Copy, int]]:
+    """Every call, also inside of branches and loops, and how often it runs at most."""
+    for item in items:
+        if isinstance(item, When | Repeat):
+            yield from each(item.calls, trips * (item.trips if isinstance(item, Repeat) else 1))
+        else:
+            yield item, trips
+
+
+@dataclass(frozen=True)
 class Port:
     """An input or output of a step: its type, where it lies, and how time runs through it."""
 
@@ -86,7 +133,7 @@ class StateSlot:
 class StepPlan:
     """All that code generation needs. `calls` compute the step, `commit` then stores states that were not updated in place."""
 
-    calls: tuple[Call | Loop | Copy, ...]
+    calls: tuple[Item, ...]
     commit: tuple[Copy, ...]
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
@@ -105,7 +152,7 @@ class StepPlan:
     def kernels(self) -> list[Kernel]:
         """All kernels and scalar functions, each once, in order of first use."""
         found: dict[str, Kernel] = {}
-        for call in self.calls:
+        for call, _ in each(self.calls):
             if isinstance(call, Call):
                 found.setdefault(call.kernel.address, call.kernel)
             elif isinstance(call, Loop):
@@ -114,18 +161,31 @@ class StepPlan:
         return list(found.values())
 
     def lines(self) -> list[str]:
-        """One line per call: the node's name, the function, sizes and places."""
-        return [f"{i:4d}  {self._describe(call)}" for i, call in enumerate((*self.calls, *self.commit))]
+        """One line per call: the node's name, the function, sizes and places; what branches and loops hold is indented."""
+        return [f"{i:4d}  {text}" for i, text in enumerate(self._lines((*self.calls, *self.commit), ""))]
+
+    def _lines(self, items: Iterable[Item], indent: str) -> Iterator[str]:
+        for item in items:
+            yield indent + self._describe(item)
+            if isinstance(item, When | Repeat):
+                yield from self._lines(item.calls, indent + "  ")
 
     def _where(self, arg: object) -> str:
         if isinstance(arg, Place):
             space, offset = self.place(arg)
-            return f"{space[0]}+{offset}"
+            moves = "".join(f"+i{number}*{stride * arg.dtype.size}" for number, stride in arg.moves)
+            return f"{space[0]}+{offset}{moves}"
         if isinstance(arg, Skip):
             return f"skip({arg.delay})"
         return f"{arg:g}" if isinstance(arg, float) else str(arg)
 
-    def _describe(self, call: Call | Loop | Copy) -> str:
+    def _describe(self, call: Item) -> str:
+        if isinstance(call, When):
+            return f"{call.node}: when {self._where(call.condition)} is {call.value}"
+        if isinstance(call, Repeat):
+            until = f" and {self._where(call.count)}" if call.count is not None else ""
+            held = f" while {self._where(call.condition)}" if call.condition is not None else ""
+            return f"{call.node}: for i{call.number} in {self._where(call.first)} .. {call.trips}{until}{held}"
         if isinstance(call, Call):
             named = (f"{name}={self._where(arg)}" for (name, _), arg in zip(call.kernel.params, call.args, strict=True))
             return f"{call.node}: {call.kernel.__name__}({', '.join(named)})"

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     ("errors", "files", "ir", "kernels"),
     ("ops",),
-    ("plan", "planner"),
+    ("plan", "emit", "planner"),
     ("codegen",),
     ("engine", "memory", "snapshot", "stream", "pool"),
     ("export", "bench", "doctor", "demo"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 from contract import floats
@@ -16,7 +18,7 @@ from streamrnn.codegen.interpret import Interpreter
 from streamrnn.ir.graph import Graph, Node, Stage, State
 from streamrnn.ir.lowering import Place
 from streamrnn.ir.types import DType, TensorType
-from streamrnn.plan import Call, Copy, Loop, StepPlan
+from streamrnn.plan import Call, Copy, Item, Loop, Repeat, StepPlan, When
 from streamrnn.planner import make_plan
 
 
@@ -27,29 +29,48 @@ def step_graph(nodes: list[Node], inputs: dict[str, int], outputs: list[str], st
     return typed(Graph("g", Stage.STEP, tuple(inputs), tuple(outputs), tuple(nodes), types, {}, states))
 
 
-def accesses(plan: StepPlan) -> list[tuple[set[int], set[int]]]:
-    """(buffers read, buffers written) of each call; a kernel call may do both with every place it gets."""
-    found = []
-    for call in (*plan.calls, *plan.commit):
-        if isinstance(call, Call):
-            places = {a.buffer for a in call.args if isinstance(a, Place)}
-            found.append((places, places))
-        elif isinstance(call, Loop):
-            found.append(({p.buffer for p, _ in call.inputs}, {call.output.buffer}))
-        else:
-            assert isinstance(call, Copy)
-            found.append(({call.source.buffer}, {call.target.buffer}))
-    return found
+def accesses(plan: StepPlan) -> tuple[list[set[int]], list[tuple[int, int]]]:
+    """The buffers of each call, in plan order, and the spans of the loops."""
+    found: list[set[int]] = []
+    loops: list[tuple[int, int]] = []
+
+    def visit(items: Iterable[Item]) -> None:
+        for item in items:
+            if isinstance(item, When | Repeat):
+                start = len(found)
+                count = item.count if isinstance(item, Repeat) else None
+                found.append({place.buffer for place in (item.condition, count) if place is not None})
+                visit(item.calls)
+                if isinstance(item, Repeat):
+                    found.append(set(found[start]))
+                    loops.append((start, len(found) - 1))
+            elif isinstance(item, Call):
+                found.append({a.buffer for a in item.args if isinstance(a, Place)})
+            elif isinstance(item, Loop):
+                found.append({p.buffer for p, _ in item.inputs} | {item.output.buffer})
+            else:
+                found.append({item.source.buffer, item.target.buffer})
+
+    visit((*plan.calls, *plan.commit))
+    return found, loops
 
 
 def assert_no_overlap(plan: StepPlan) -> None:
-    spans: dict[int, list[int]] = {}
-    steps = accesses(plan)
-    for at, (read, written) in enumerate(steps):
-        for buffer in read | written:
-            spans.setdefault(buffer, []).append(at)
+    steps, loops = accesses(plan)
+    times: dict[int, list[int]] = {}
+    for at, buffers in enumerate(steps):
+        for buffer in buffers:
+            times.setdefault(buffer, []).append(at)
+    end = len(steps) - len(plan.commit)
     for port in plan.outputs:
-        spans.setdefault(port.place.buffer, []).append(len(plan.calls))
+        times.setdefault(port.place.buffer, []).append(end)
+    spans = {buffer: (min(at), max(at)) for buffer, at in times.items()}
+    for start, stop in loops:
+        for buffer, at in times.items():
+            inside = any(start <= t <= stop for t in at)
+            if inside and not all(start <= t <= stop for t in at):  # it carries something into the loop or out of it
+                first, last = spans[buffer]
+                spans[buffer] = min(first, start), max(last, stop)
     scratch = [b for b, (space, _) in enumerate(plan.buffers) if space == "scratch" and b in spans]
     for a in scratch:
         slot = plan.buffers[a][1]
@@ -57,7 +78,7 @@ def assert_no_overlap(plan: StepPlan) -> None:
         assert plan.state_bytes <= slot.offset <= slot.offset + slot.size <= plan.arena_bytes
         for b in scratch:
             other = plan.buffers[b][1]
-            together = min(spans[a]) <= max(spans[b]) and min(spans[b]) <= max(spans[a])
+            together = spans[a][0] <= spans[b][1] and spans[b][0] <= spans[a][1]
             if a < b and together:
                 assert slot.offset + slot.size <= other.offset or other.offset + other.size <= slot.offset
 

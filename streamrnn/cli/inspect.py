@@ -15,6 +15,7 @@ from streamrnn.cli import options as opt
 from streamrnn.cli.talk import data, notify, number, print_rows, summary
 from streamrnn.engine import Engine
 from streamrnn.ir.graph import Array
+from streamrnn.plan import each
 from streamrnn.stream import Stream
 
 #: shown with the summary, or not worth a line
@@ -43,8 +44,8 @@ def inspect(
     rows = [("model", f"{engine.name} ({engine.fingerprint[:12]})"), *summary(engine)]
     rows.append(("receptive field", "unbounded (recurrent)" if field is None else f"{field} frames"))
     rows.append(("arena", number(engine.plan.arena_bytes)))
-    rows.append(("calls per step", str(len(engine.plan.calls) + len(engine.plan.commit))))
-    ops = Counter(node.op for node in engine.graph.nodes)
+    rows.append(("calls per step", str(sum(1 for _ in each((*engine.plan.calls, *engine.plan.commit))))))
+    ops = Counter(node.op for node in engine.graph.all_nodes())
     rows.append(("ops", ", ".join(f"{op} x{n}" if n > 1 else op for op, n in sorted(ops.items()))))
     for key, value in engine.meta.items():
         hidden = _SHOWN | (_CLIP if engine.meta.get("mode") == "frame" else set())

@@ -5,27 +5,20 @@ No name of the model reaches this text: functions are numbered, places are offse
 
 from __future__ import annotations
 
-import struct
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from streamrnn.codegen.abi import HEADER_MENDED, HEADER_POLICY, HEADER_STEPS, INIT, POOL, RUN, STEP, Policy
-from streamrnn.ir.lowering import Arg, Place, Register, Skip
+from streamrnn.codegen.loops import LOOP, loop_function, real_constant
+from streamrnn.ir.lowering import Arg, Place, Skip
 from streamrnn.ir.types import DType
 from streamrnn.kernels import ports
 from streamrnn.kernels._jit import Kernel, llvm_type
-from streamrnn.plan import Call, Copy, Loop, Port, StepPlan
+from streamrnn.plan import Call, Copy, Item, Loop, Port, Repeat, StepPlan, When, each
 
 #: calls with at least this many multiply-adds get code of their own sizes, and so do the MAX_CLONES dearest shapes
 CLONE_WORK = 64
 MAX_CLONES = 64
-
-_LLVM = {
-    DType.F32: "float", DType.F64: "double", DType.I64: "i64", DType.I32: "i32", DType.I8: "i8", DType.U8: "i8",
-    DType.BOOL: "i8",
-}  # fmt: skip
-
-#: stands for the name in the text of a loop function
-_LOOP = "@loop"
 
 _PORT_KERNELS = (ports.nonfinite, ports.take_finite, ports.give_frames)
 
@@ -38,13 +31,6 @@ def driver_kernels(plan: StepPlan) -> list[Kernel]:
 def driver_text(plan: StepPlan) -> str:
     """The driver module of `plan` as LLVM IR."""
     return _Driver(plan).text()
-
-
-def _real(value: float, kind: str) -> str:
-    """A float constant; LLVM wants the bits of the double, also for `float`."""
-    if kind == "float":
-        value = struct.unpack("f", struct.pack("f", value))[0]
-    return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
 
 
 @dataclass
@@ -91,7 +77,12 @@ class _Driver:
 
     def place(self, place: Place) -> str:
         space, offset = self.plan.place(place)
-        return self.pointer("%weights" if space == "weights" else "%arena", offset)
+        pointer = self.pointer("%weights" if space == "weights" else "%arena", offset)
+        for number, stride in place.moves:
+            step = self.fresh()
+            self.emit(f"{step} = mul i64 %i{number}, {stride * place.dtype.size}")
+            pointer = self.pointer(pointer, step)
+        return pointer
 
     def copy(self, target: str, source: str, size: int) -> None:
         if size:
@@ -120,7 +111,7 @@ class _Driver:
             return f"ptr {self.place(arg)}"
         if isinstance(arg, Skip):
             return f"i64 {self.skip(arg)}"
-        return f"{kind} {_real(arg, kind) if kind in ('float', 'double') else int(arg)}"
+        return f"{kind} {real_constant(arg, kind) if kind in ('float', 'double') else int(arg)}"
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
@@ -129,10 +120,10 @@ class _Driver:
 
     def _choose_clones(self) -> set[tuple[object, ...]]:
         work: dict[tuple[object, ...], int] = {}
-        for call in self.plan.calls:
+        for call, times in each(self.plan.calls):
             if isinstance(call, Call):
                 key = self._shape_key(call)
-                work[key] = work.get(key, 0) + call.work
+                work[key] = work.get(key, 0) + call.work * times
         dear = sorted((k for k, w in work.items() if w >= CLONE_WORK), key=lambda k: -work[k])
         return set(dear[:MAX_CLONES])
 
@@ -145,7 +136,7 @@ class _Driver:
             for i, (arg, (_, ctype)) in enumerate(zip(call.args, call.kernel.params, strict=True)):
                 kind = llvm_type(ctype)
                 if isinstance(arg, int | float):
-                    passed.append(f"{kind} {_real(arg, kind) if kind in ('float', 'double') else int(arg)}")
+                    passed.append(f"{kind} {real_constant(arg, kind) if kind in ('float', 'double') else int(arg)}")
                 else:
                     given.append(f"{kind}{' noalias' if kind == 'ptr' else ''} %a{i}")
                     passed.append(f"{kind} %a{i}")
@@ -166,16 +157,64 @@ class _Driver:
             self.emit(f'call void @"{call.kernel.symbol}"({", ".join(args)}) noinline')
 
     def _loop(self, loop: Loop) -> None:
-        text = _loop_function(loop)
+        text = loop_function(loop)
         name = self.loops.get(text)
         if name is None:
             name = self.loops[text] = f"@l{len(self.loops)}"
-            self.functions.append(text.replace(_LOOP, name, 1))
+            self.functions.append(text.replace(LOOP, name, 1))
         args = ", ".join(f"ptr {self.place(p)}" for p in (*(p for p, _ in loop.inputs), loop.output))
         self.emit(f"call void {name}({args})")
 
     def _copy(self, copy: Copy) -> None:
         self.copy(self.place(copy.target), self.place(copy.source), copy.size)
+
+    def _items(self, items: Iterable[Item]) -> None:
+        for item in items:
+            if isinstance(item, Call):
+                self._call(item)
+            elif isinstance(item, Loop):
+                self._loop(item)
+            elif isinstance(item, Copy):
+                self._copy(item)
+            elif isinstance(item, When):
+                self._when(item)
+            else:
+                self._repeat(item)
+
+    def _truth(self, place: Place) -> str:
+        name = self.fresh()
+        self.emit(f"{name} = icmp ne i8 {self.load('i8', self.place(place))}, 0")
+        return name
+
+    def _when(self, when: When) -> None:
+        label = f"w{self.count}"
+        then, end = f"%{label}.then", f"%{label}.end"
+        yes, no = (then, end) if when.value else (end, then)
+        self.emit(f"br i1 {self._truth(when.condition)}, label {yes}, label {no}")
+        self.emit(f"\n{label}.then:")
+        self._items(when.calls)
+        self.emit(f"br label %{label}.end\n{label}.end:")
+
+    def _repeat(self, loop: Repeat) -> None:
+        label = f"r{loop.number}"
+        number = f"%i{loop.number}"
+        first = self.argument(loop.first, "i64").removeprefix("i64 ")
+        stop = str(loop.trips)
+        if loop.count is not None:
+            count, stop = self.load("i64", self.place(loop.count)), self.fresh()
+            self.emit(f"{stop} = call i64 @llvm.smin.i64(i64 {count}, i64 {loop.trips})")
+        self.emit(f"br label %{label}.pre\n{label}.pre:\n  br label %{label}.head\n{label}.head:")
+        self.emit(f"{number} = phi i64 [{first}, %{label}.pre], [{number}.next, %{label}.next]")
+        more = self.fresh()
+        self.emit(f"{more} = icmp slt i64 {number}, {stop}")
+        if loop.condition is not None:
+            both = self.fresh()
+            self.emit(f"{both} = and i1 {more}, {self._truth(loop.condition)}")
+            more = both
+        self.emit(f"br i1 {more}, label %{label}.body, label %{label}.end\n{label}.body:")
+        self._items(loop.calls)
+        self.emit(f"br label %{label}.next\n{label}.next:\n  {number}.next = add i64 {number}, 1")
+        self.emit(f"br label %{label}.head\n{label}.end:")
 
     # -- functions ------------------------------------------------------------------------------------------------
 
@@ -193,17 +232,10 @@ class _Driver:
 
     def _step(self) -> str:
         """internal void @step(weights, arena, t, out pointers...): from held inputs to the caller's outputs and new states."""
-        for call in self.plan.calls:
-            if isinstance(call, Call):
-                self._call(call)
-            elif isinstance(call, Loop):
-                self._loop(call)
-            else:
-                self._copy(call)
+        self._items(self.plan.calls)
         for i, port in enumerate(self.plan.outputs):
             self._give(port, f"%out{i}")
-        for copy in self.plan.commit:
-            self._copy(copy)
+        self._items(self.plan.commit)
         outs = "".join(f", ptr %out{i}" for i in range(len(self.plan.outputs)))
         return f"define internal void @step(ptr %weights, ptr %arena, i64 %t{outs}) {{\n{self.take_lines()}\n  ret void\n}}"
 
@@ -323,53 +355,3 @@ _STEP_ONCE = (
     + "".join(f"  %p{i} = getelementptr ptr, ptr %where, i64 {i}\n  %a{i} = load ptr, ptr %p{i}\n" for i in range(4))
     + f"  %made = call i64 @{RUN}(ptr %a0, ptr %a1, ptr %a2, ptr %a3, i64 1)\n  ret i64 %made\n}}"
 )
-
-
-def _loop_function(loop: Loop) -> str:
-    """A loop nest over `loop.shape` with the scalar functions of the body inlined; loops alike give the same text."""
-    n = len(loop.inputs)
-    params = [f"ptr noalias %p{i}" for i in range(n)] + ["ptr noalias %out"]
-    out: list[str] = [f"define internal void {_LOOP}({', '.join(params)}) noinline {{", "entry:", "  br label %h0"]
-    rank = len(loop.shape)
-    for d, _size in enumerate(loop.shape):
-        before = "entry" if d == 0 else f"h{d - 1}"
-        after = f"n{d}"
-        out += [f"h{d}:", f"  %i{d} = phi i64 [0, %{before}], [%j{d}, %{after}]"]
-        for k in range(n):
-            out.append(f"  %s{d}x{k} = mul i64 %i{d}, {loop.inputs[k][1][d]}")
-            if d:
-                out.append(f"  %o{d}x{k} = add i64 %o{d - 1}x{k}, %s{d}x{k}")
-            else:
-                out.append(f"  %o{d}x{k} = add i64 0, %s{d}x{k}")
-        out.append(f"  %y{d} = " + (f"add i64 %z{d - 1}, %i{d}" if d else "add i64 0, %i0"))
-        if d < rank - 1:
-            out += [f"  %z{d} = mul i64 %y{d}, {loop.shape[d + 1]}", f"  br label %h{d + 1}"]
-    out += _loop_body(loop, rank - 1)
-    out.append(f"  br label %n{rank - 1}")
-    for d in reversed(range(rank)):
-        done = "end" if d == 0 else f"n{d - 1}"
-        out += [f"n{d}:", f"  %j{d} = add i64 %i{d}, 1", f"  %c{d} = icmp slt i64 %j{d}, {loop.shape[d]}"]
-        out.append(f"  br i1 %c{d}, label %h{d}, label %{done}")
-    return "\n".join([*out, "end:", "  ret void", "}"])
-
-
-def _loop_body(loop: Loop, inner: int) -> list[str]:
-    lines, registers = [], []
-    for k, (place, _) in enumerate(loop.inputs):
-        kind = _LLVM[place.dtype]
-        lines.append(f"  %a{k} = getelementptr {kind}, ptr %p{k}, i64 %o{inner}x{k}")
-        lines.append(f"  %x{k} = load {kind}, ptr %a{k}")
-        registers.append(f"%x{k}")
-    for r, apply in enumerate(loop.body):
-        function = apply.function
-        args = []
-        for arg, (_, ctype) in zip(apply.args, function.params, strict=True):
-            kind = llvm_type(ctype)
-            args.append(f"{kind} {registers[arg.index] if isinstance(arg, Register) else _real(arg, kind)}")
-        assert function.returns is not None
-        lines.append(f'  %r{r} = call {llvm_type(function.returns)} @"{function.symbol}"({", ".join(args)}) alwaysinline')
-        registers.append(f"%r{r}")
-    kind = _LLVM[loop.output.dtype]
-    lines.append(f"  %q = getelementptr {kind}, ptr %out, i64 %y{inner}")
-    lines.append(f"  store {kind} {registers[-1]}, ptr %q")
-    return lines

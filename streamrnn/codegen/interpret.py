@@ -5,7 +5,7 @@ Thousands of times slower than the compiled step, and it gives the value of ever
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from streamrnn.ir.graph import Array
 from streamrnn.ir.lowering import Apply, Place, Register, Skip
 from streamrnn.kernels._jit import SCALARS
 from streamrnn.kernels.ports import give_frames
-from streamrnn.plan import Call, Copy, Loop, Port, StepPlan
+from streamrnn.plan import Call, Copy, Item, Loop, Port, Repeat, StepPlan, When
 
 
 class Interpreter:
@@ -24,6 +24,7 @@ class Interpreter:
         self.plan = plan
         self.arena = np.zeros(plan.arena_bytes, np.uint8)
         self.weights = plan.weights
+        self.at: dict[int, int] = {}  # loop number -> present iteration
         self.reset()
 
     def reset(self) -> None:
@@ -36,6 +37,7 @@ class Interpreter:
     def read(self, place: Place, count: int | None = None) -> Array:
         """The elements at `place`, as a 1-D view."""
         space, offset = self.plan.place(place)
+        offset += sum(self.at[number] * stride * place.dtype.size for number, stride in place.moves)
         memory = self.weights if space == "weights" else self.arena
         size = place.dtype.size
         end = len(memory) - (len(memory) - offset) % size if count is None else offset + count * size
@@ -46,13 +48,30 @@ class Interpreter:
         for port, value in zip(self.plan.inputs, inputs, strict=True):
             self.read(port.place, port.type.size)[:] = np.asarray(value, port.type.dtype.numpy).reshape(-1)
         with np.errstate(all="ignore"):
-            for call in self.plan.calls:
-                self._run(call)
+            self._run_all(self.plan.calls)
         outputs = [self._give(port) for port in self.plan.outputs]
-        for copy in self.plan.commit:
-            self._run(copy)
+        self._run_all(self.plan.commit)
         self.steps += 1
         return outputs
+
+    def _run_all(self, items: Iterable[Item]) -> None:
+        for item in items:
+            if isinstance(item, When):
+                if self.read(item.condition, 1)[0] == item.value:
+                    self._run_all(item.calls)
+            elif isinstance(item, Repeat):
+                self._repeat(item)
+            else:
+                self._run(item)
+
+    def _repeat(self, loop: Repeat) -> None:
+        first = self.skip(loop.first) if isinstance(loop.first, Skip) else int(str(loop.first))
+        stop = loop.trips if loop.count is None else min(loop.trips, int(self.read(loop.count, 1)[0]))
+        for i in range(first, stop):
+            if loop.condition is not None and not self.read(loop.condition, 1)[0]:
+                break
+            self.at[loop.number] = i
+            self._run_all(loop.calls)
 
     def _run(self, call: Call | Loop | Copy) -> None:
         if isinstance(call, Call):

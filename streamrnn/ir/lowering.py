@@ -6,8 +6,9 @@ The plan implements it. An op asks for places and emits calls; where the places 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from streamrnn.ir.graph import Array
@@ -19,15 +20,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where elements lie: a buffer (a number that the plan gives out) and an offset in elements of `dtype`."""
+    """Where elements lie: a buffer (a number that the plan gives out) and an offset in elements of `dtype`.
+
+    moves: (number of a loop, elements by which the place moves on with each of its iterations).
+    """
 
     buffer: int
     dtype: DType
     offset: int = 0
+    moves: tuple[tuple[int, int], ...] = ()
 
     def at(self, elements: int) -> Place:
         """The place `elements` further on in the same buffer."""
-        return Place(self.buffer, self.dtype, self.offset + elements)
+        return replace(self, offset=self.offset + elements)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,10 @@ class Apply:
 
     function: Kernel
     args: tuple[Register | float, ...]
+
+
+#: (place in the first iteration, elements to move on with each) -> the place in the present iteration
+Moving: TypeAlias = Callable[[Place, int], Place]
 
 
 class Lowering(ABC):
@@ -109,3 +118,27 @@ class Lowering(ABC):
     ) -> None:
         """Emit one loop over all elements of `shape`: load each input at its strides (in elements), apply `body` in order,
         store the last result (with an empty body: the loaded element) to `output`, which is C-contiguous."""
+
+    @abstractmethod
+    def inline(self, body: int, inputs: Sequence[Place], outputs: Sequence[Place]) -> None:
+        """Emit the calls of body `body` of the node, whose inputs lie at `inputs` and whose outputs are wanted at `outputs`.
+
+        An output that has the place of an input takes it once the whole body has run, so that all inputs keep their values
+        until then; an output in other memory is written there as soon as it is known.
+        """
+
+    @abstractmethod
+    def when(self, condition: Place, value: bool) -> AbstractContextManager[None]:
+        """What is emitted inside runs only where the truth value at `condition` is `value`."""
+
+    @abstractmethod
+    def repeat(
+        self, trips: int | None, first: Arg = 0, count: Place | None = None, condition: Place | None = None
+    ) -> AbstractContextManager[Moving]:
+        """What is emitted inside runs for the iterations `first` .. `trips` - 1; without `trips` as often as a step may.
+
+        count:     an int64 at run time: no iteration from that one on.
+        condition: a truth value at run time, looked at in front of each iteration: none follows once it is false.
+
+        Memory asked for before lives through all iterations, memory asked for inside through one.
+        """

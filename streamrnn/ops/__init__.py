@@ -3,6 +3,7 @@
 from streamrnn.ops import (
     castlike,
     concat,
+    control,
     conv,
     conv_transpose,
     diagonal,
@@ -36,6 +37,7 @@ from streamrnn.ops import (
 __all__ = [
     "castlike",
     "concat",
+    "control",
     "conv",
     "conv_transpose",
     "diagonal",

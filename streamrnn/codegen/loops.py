@@ -1,0 +1,75 @@
+"""One loop over elements as a function in LLVM IR, with scalar functions inside."""
+
+from __future__ import annotations
+
+import struct
+
+from streamrnn.ir.lowering import Register
+from streamrnn.ir.types import DType
+from streamrnn.kernels._jit import llvm_type
+from streamrnn.plan import Loop
+
+_LLVM = {
+    DType.F32: "float", DType.F64: "double", DType.I64: "i64", DType.I32: "i32", DType.I8: "i8", DType.U8: "i8",
+    DType.BOOL: "i8",
+}  # fmt: skip
+
+#: stands for the name in the text of a loop function
+LOOP = "@loop"
+
+
+def real_constant(value: float, kind: str) -> str:
+    """A float constant; LLVM wants the bits of the double, also for `float`."""
+    if kind == "float":
+        value = struct.unpack("f", struct.pack("f", value))[0]
+    return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
+
+
+def loop_function(loop: Loop) -> str:
+    """A loop nest over `loop.shape` with the scalar functions of the body inlined; loops alike give the same text."""
+    n = len(loop.inputs)
+    params = [f"ptr noalias %p{i}" for i in range(n)] + ["ptr noalias %out"]
+    out: list[str] = [f"define internal void {LOOP}({', '.join(params)}) noinline {{", "entry:", "  br label %h0"]
+    rank = len(loop.shape)
+    for d, _size in enumerate(loop.shape):
+        before = "entry" if d == 0 else f"h{d - 1}"
+        after = f"n{d}"
+        out += [f"h{d}:", f"  %i{d} = phi i64 [0, %{before}], [%j{d}, %{after}]"]
+        for k in range(n):
+            out.append(f"  %s{d}x{k} = mul i64 %i{d}, {loop.inputs[k][1][d]}")
+            if d:
+                out.append(f"  %o{d}x{k} = add i64 %o{d - 1}x{k}, %s{d}x{k}")
+            else:
+                out.append(f"  %o{d}x{k} = add i64 0, %s{d}x{k}")
+        out.append(f"  %y{d} = " + (f"add i64 %z{d - 1}, %i{d}" if d else "add i64 0, %i0"))
+        if d < rank - 1:
+            out += [f"  %z{d} = mul i64 %y{d}, {loop.shape[d + 1]}", f"  br label %h{d + 1}"]
+    out += _loop_body(loop, rank - 1)
+    out.append(f"  br label %n{rank - 1}")
+    for d in reversed(range(rank)):
+        done = "end" if d == 0 else f"n{d - 1}"
+        out += [f"n{d}:", f"  %j{d} = add i64 %i{d}, 1", f"  %c{d} = icmp slt i64 %j{d}, {loop.shape[d]}"]
+        out.append(f"  br i1 %c{d}, label %h{d}, label %{done}")
+    return "\n".join([*out, "end:", "  ret void", "}"])
+
+
+def _loop_body(loop: Loop, inner: int) -> list[str]:
+    lines, registers = [], []
+    for k, (place, _) in enumerate(loop.inputs):
+        kind = _LLVM[place.dtype]
+        lines.append(f"  %a{k} = getelementptr {kind}, ptr %p{k}, i64 %o{inner}x{k}")
+        lines.append(f"  %x{k} = load {kind}, ptr %a{k}")
+        registers.append(f"%x{k}")
+    for r, apply in enumerate(loop.body):
+        function = apply.function
+        args = []
+        for arg, (_, ctype) in zip(apply.args, function.params, strict=True):
+            kind = llvm_type(ctype)
+            args.append(f"{kind} {registers[arg.index] if isinstance(arg, Register) else real_constant(arg, kind)}")
+        assert function.returns is not None
+        lines.append(f'  %r{r} = call {llvm_type(function.returns)} @"{function.symbol}"({", ".join(args)}) alwaysinline')
+        registers.append(f"%r{r}")
+    kind = _LLVM[loop.output.dtype]
+    lines.append(f"  %q = getelementptr {kind}, ptr %out, i64 %y{inner}")
+    lines.append(f"  store {kind} {registers[-1]}, ptr %q")
+    return lines
