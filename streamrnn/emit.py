@@ -200,15 +200,9 @@ class _NodeLowering(Lowering):
             self.planner.emit(Repeat(self.node.name, number, most, first, count, condition, tuple(items)))
 
 
-_POINTEES = {
-    DType.F32: "f32p", DType.F64: "f64p", DType.I64: "i64p", DType.I32: "i32p",
-    DType.I8: "i8p", DType.U8: "u8p", DType.BOOL: "b1p",
-}  # fmt: skip
-
-
 def _check_argument(node: str, kernel: Kernel, param: str, ctype: str, arg: Arg) -> None:
     if isinstance(arg, Place):
-        fits = ctype == _POINTEES[arg.dtype]
+        fits = ctype == arg.dtype.pointer
     elif isinstance(arg, float):
         fits = ctype in ("f32", "f64")
     else:

@@ -13,7 +13,6 @@ from streamrnn.codegen.build import Step, build, function
 from streamrnn.ir.lowering import Apply, Place, Register
 from streamrnn.ir.types import DType, TensorType
 from streamrnn.kernels._jit import Kernel
-from streamrnn.ops.pointwise_table import DTYPES
 from streamrnn.plan import ALIGN, HEADER, Call, Loop, Port, Slot, StepPlan
 
 
@@ -32,7 +31,7 @@ def plan_of(kinds: Sequence[DType], n: int, emit: Callable[[Sequence[Place]], Ca
 
 def loop_plan(kernel: Kernel, n: int) -> StepPlan:
     """A scalar kernel in a loop over n elements."""
-    kinds = [DTYPES[ctype] for ctype in (*(ctype for _, ctype in kernel.params), str(kernel.returns))]
+    kinds = [DType.of_ctype(ctype) for ctype in (*(ctype for _, ctype in kernel.params), str(kernel.returns))]
     body = (Apply(kernel, tuple(map(Register, range(len(kernel.params))))),)
     return plan_of(kinds, n, lambda places: Loop("loop", (n,), tuple((p, (1,)) for p in places[:-1]), body, places[-1]))
 

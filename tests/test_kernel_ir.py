@@ -18,7 +18,7 @@ from streamrnn.ir.types import DType
 from streamrnn.kernels import cells, scalar
 from streamrnn.kernels._jit import Kernel, find_kernel, llvm_type
 from streamrnn.kernels.activations import TABLE
-from streamrnn.ops.pointwise_table import DTYPES, ROWS
+from streamrnn.ops.pointwise_table import ROWS
 from streamrnn.plan import ALIGN, HEADER, Loop, Slot, StepPlan
 
 #: what every C library has, freestanding ones too
@@ -59,9 +59,9 @@ def loops() -> StepPlan:
 
     for row in ROWS.values():
         for kernel in row.kernels:
-            inputs = tuple((place(DTYPES[ctype]), (1,)) for _, ctype in kernel.params)
+            inputs = tuple((place(DType.of_ctype(ctype)), (1,)) for _, ctype in kernel.params)
             body = (Apply(kernel, tuple(map(Register, range(len(inputs))))),)
-            calls.append(Loop(kernel.address, (N,), inputs, body, place(DTYPES[str(kernel.returns)])))
+            calls.append(Loop(kernel.address, (N,), inputs, body, place(DType.of_ctype(str(kernel.returns)))))
     return StepPlan(
         calls=tuple(calls), commit=(), inputs=(), outputs=(), states=(), buffers=tuple(buffers), state_bytes=HEADER,
         weights=np.zeros(ALIGN, np.uint8), arena_bytes=HEADER + len(buffers) * 16 * ALIGN, frames=1,

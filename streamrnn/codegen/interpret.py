@@ -12,7 +12,7 @@ import numpy as np
 
 from streamrnn.ir.graph import Array
 from streamrnn.ir.lowering import Apply, Place, Register, Skip
-from streamrnn.kernels._jit import SCALARS
+from streamrnn.ir.types import DType
 from streamrnn.kernels.ports import give_frames
 from streamrnn.plan import Call, Copy, Item, Loop, Port, Repeat, StepPlan, When
 
@@ -41,12 +41,13 @@ class Interpreter:
         memory = self.weights if space == "weights" else self.arena
         size = place.dtype.size
         end = len(memory) - (len(memory) - offset) % size if count is None else offset + count * size
-        return memory[offset:end].view(place.dtype.numpy)
+        return memory[offset:end].view(place.dtype.stored)
 
     def step(self, inputs: Sequence[Array]) -> list[Array]:
         """One step: arrays of the plan's inputs to arrays of its outputs, in order."""
         for port, value in zip(self.plan.inputs, inputs, strict=True):
-            self.read(port.place, port.type.size)[:] = np.asarray(value, port.type.dtype.numpy).reshape(-1)
+            dtype = port.type.dtype
+            self.read(port.place, port.type.size)[:] = np.asarray(value, dtype.numpy).reshape(-1).view(dtype.stored)
         with np.errstate(all="ignore"):
             self._run_all(self.plan.calls)
         outputs = [self._give(port) for port in self.plan.outputs]
@@ -91,7 +92,7 @@ class Interpreter:
             return self.read(arg)
         if isinstance(arg, Skip):
             return self.skip(arg)
-        return np.dtype(SCALARS[ctype][1]).type(arg) if ctype.startswith("f") else int(arg)
+        return DType.of_ctype(ctype).numpy.type(arg) if ctype.startswith("f") else int(arg)
 
     def _loop(self, loop: Loop) -> None:
         total = int(np.prod(loop.shape))
@@ -118,18 +119,18 @@ class Interpreter:
             x, y = value.view(np.uint8).copy(), value.view(np.uint8)
             latest = stream.axis is None
             give_frames.plain(outer, 1 if latest else frames, inner, skip, frames if latest else 0, x, y)
-        return value.reshape(port.type.shape)
+        return value.view(port.type.dtype.numpy).reshape(port.type.shape)
 
 
 def _applied(apply: Apply, registers: Sequence[Array], total: int) -> Array:
     """A scalar function on every element."""
     function = apply.function
-    assert function.returns is not None
-    kind = np.dtype({"b1": "bool"}.get(function.returns, SCALARS[function.returns][1]))
-    out = np.empty(total, kind)
+    found = []
     for i in range(total):
         args = []
         for arg, (_, ctype) in zip(apply.args, function.params, strict=True):
-            args.append(registers[arg.index][i] if isinstance(arg, Register) else np.dtype(SCALARS[ctype][1]).type(arg))
-        out[i] = function.plain(*args)
-    return out
+            value = registers[arg.index][i] if isinstance(arg, Register) else arg
+            args.append(DType.of_ctype(ctype).stored.type(value))
+        found.append(function.plain(*args))
+    # the result is cut to its own width, as in the compiled loop
+    return np.array(found, DType.of_ctype(str(function.returns)).stored).astype(apply.dtype.stored)

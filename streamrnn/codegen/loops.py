@@ -9,11 +9,6 @@ from streamrnn.ir.types import DType
 from streamrnn.kernels._jit import llvm_type
 from streamrnn.plan import Loop
 
-_LLVM = {
-    DType.F32: "float", DType.F64: "double", DType.I64: "i64", DType.I32: "i32", DType.I8: "i8", DType.U8: "i8",
-    DType.BOOL: "i8",
-}  # fmt: skip
-
 #: stands for the name in the text of a loop function
 LOOP = "@loop"
 
@@ -54,22 +49,34 @@ def loop_function(loop: Loop) -> str:
 
 
 def _loop_body(loop: Loop, inner: int) -> list[str]:
-    lines, registers = [], []
+    lines: list[str] = []
+    registers: list[tuple[str, DType]] = []
     for k, (place, _) in enumerate(loop.inputs):
-        kind = _LLVM[place.dtype]
+        kind = llvm_type(place.dtype.ctype)
         lines.append(f"  %a{k} = getelementptr {kind}, ptr %p{k}, i64 %o{inner}x{k}")
         lines.append(f"  %x{k} = load {kind}, ptr %a{k}")
-        registers.append(f"%x{k}")
+        registers.append((f"%x{k}", place.dtype))
     for r, apply in enumerate(loop.body):
         function = apply.function
         args = []
-        for arg, (_, ctype) in zip(apply.args, function.params, strict=True):
+        for a, (arg, (_, ctype)) in enumerate(zip(apply.args, function.params, strict=True)):
             kind = llvm_type(ctype)
-            args.append(f"{kind} {registers[arg.index] if isinstance(arg, Register) else real_constant(arg, kind)}")
+            if isinstance(arg, Register):
+                value, dtype = registers[arg.index]
+                if dtype.ctype != ctype and dtype.size < 8:
+                    way = "zext" if dtype.numpy.kind == "u" else "sext"
+                    lines.append(f"  %w{r}x{a} = {way} {llvm_type(dtype.ctype)} {value} to {kind}")
+                    value = f"%w{r}x{a}"
+            else:
+                value = real_constant(arg, kind)
+            args.append(f"{kind} {value}")
         assert function.returns is not None
-        lines.append(f'  %r{r} = call {llvm_type(function.returns)} @"{function.symbol}"({", ".join(args)}) alwaysinline')
-        registers.append(f"%r{r}")
-    kind = _LLVM[loop.output.dtype]
+        given, wanted = llvm_type(function.returns), llvm_type(apply.dtype.ctype)
+        lines.append(f'  %r{r} = call {given} @"{function.symbol}"({", ".join(args)}) alwaysinline')
+        if given != wanted:
+            lines.append(f"  %t{r} = trunc {given} %r{r} to {wanted}")
+        registers.append((f"%r{r}" if given == wanted else f"%t{r}", apply.dtype))
+    kind = llvm_type(loop.output.dtype.ctype)
     lines.append(f"  %q = getelementptr {kind}, ptr %out, i64 %y{inner}")
-    lines.append(f"  store {kind} {registers[-1]}, ptr %q")
+    lines.append(f"  store {kind} {registers[-1][0]}, ptr %q")
     return lines

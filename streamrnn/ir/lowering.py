@@ -55,10 +55,20 @@ class Register:
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """One scalar function of an element loop, on registers and literal numbers."""
+    """One scalar function of an element loop, on registers and literal numbers.
+
+    A register goes to a parameter of its own C type or of its type's `wide`, and `result` is the element type of what comes
+    out: that of the function by default, or a narrower integer to which it is cut.
+    """
 
     function: Kernel
     args: tuple[Register | float, ...]
+    result: DType | None = None
+
+    @property
+    def dtype(self) -> DType:
+        """Element type of the result."""
+        return self.result or DType.of_ctype(str(self.function.returns))
 
 
 #: (place in the first iteration, elements to move on with each) -> the place in the present iteration

@@ -11,13 +11,21 @@ import numpy.typing as npt
 
 
 class DType(Enum):
-    """Element types that a compiled step can hold; the value is the NumPy name."""
+    """Element types that a compiled step can hold; the value is the NumPy name.
+
+    float16 is a way to store numbers: it is moved and converted, and arithmetic happens in float32.
+    """
 
     F32 = "float32"
     F64 = "float64"
+    F16 = "float16"
     I64 = "int64"
     I32 = "int32"
+    I16 = "int16"
     I8 = "int8"
+    U64 = "uint64"
+    U32 = "uint32"
+    U16 = "uint16"
     U8 = "uint8"
     BOOL = "bool"
 
@@ -26,19 +34,49 @@ class DType(Enum):
         return np.dtype(self.value)
 
     @property
+    def stored(self) -> np.dtype[np.generic]:
+        """What kernels see in memory: NumPy's type, but the bits of a float16."""
+        return np.dtype("uint16") if self is DType.F16 else self.numpy
+
+    @property
+    def ctype(self) -> str:
+        """Name of this type in kernel signatures: f32, i64, u8, b1 ..."""
+        return "b1" if self is DType.BOOL else self.value[0] + self.value.lstrip("abcdefghijklmnopqrstuvwxyz")
+
+    @property
+    def wide(self) -> str:
+        """C type in which scalar functions of element loops compute: integers of every width that fits are int64 there, and
+        what they give is cut to its width again."""
+        return "i64" if self.is_integer and self is not DType.U64 else self.ctype
+
+    @property
+    def pointer(self) -> str:
+        """Name of a pointer to this type in kernel signatures."""
+        return f"{self.ctype}p"
+
+    @property
     def size(self) -> int:
         """Bytes per element."""
         return self.numpy.itemsize
 
     @property
     def is_float(self) -> bool:
-        return self in (DType.F32, DType.F64)
+        return self.numpy.kind == "f"
+
+    @property
+    def is_integer(self) -> bool:
+        return self.numpy.kind in "iu"
 
     @staticmethod
     def of(array: npt.ArrayLike | np.dtype[np.generic]) -> DType:
         """The DType of an array or NumPy dtype. Raises ValueError for one that no step can hold."""
         dtype = array if isinstance(array, np.dtype) else np.asarray(array).dtype
         return DType(dtype.name)
+
+    @staticmethod
+    def of_ctype(ctype: str) -> DType:
+        """The DType of that name in kernel signatures."""
+        return next(dtype for dtype in DType if dtype.ctype == ctype)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,10 +37,12 @@ from streamrnn.errors import GraphError
 # For the type checker scalars are Any: in plain Python they are NumPy numbers, under Numba machine numbers.
 i64: TypeAlias = Any
 i32: TypeAlias = Any
+u64: TypeAlias = Any
 u8: TypeAlias = Any
 b1: TypeAlias = Any
 f32: TypeAlias = Any
 f64: TypeAlias = Any
+f16: TypeAlias = Any
 f32p: TypeAlias = npt.NDArray[np.float32]
 f64p: TypeAlias = npt.NDArray[np.float64]
 i64p: TypeAlias = npt.NDArray[np.int64]
@@ -50,13 +52,12 @@ b1p: TypeAlias = npt.NDArray[np.bool_]
 
 #: C type -> (LLVM type, Numba type)
 SCALARS: Mapping[str, tuple[str, str]] = {
-    "i64": ("i64", "int64"),
-    "i32": ("i32", "int32"),
-    "u8": ("i8", "uint8"),
-    "i8": ("i8", "int8"),
+    **{f"i{n}": (f"i{n}", f"int{n}") for n in (8, 16, 32, 64)},
+    **{f"u{n}": (f"i{n}", f"uint{n}") for n in (8, 16, 32, 64)},
     "b1": ("i8", "boolean"),
     "f32": ("float", "float32"),
     "f64": ("double", "float64"),
+    "f16": ("i16", "uint16"),  # its bits: Numba has no such type on a CPU
 }
 
 

@@ -287,6 +287,46 @@ def _pick(predicate: str) -> Callable[[Any, bool, list[Any]], Any]:
     return lambda b, vector, a: b.select(b.fcmp_ordered(predicate, a[0], a[1]), a[1], a[0])
 
 
+@intrinsic
+def from_half(typing: Any, bits: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        wide = builder.zext(args[0], _I32)
+        size = builder.and_(wide, _I32(0x7FFF))
+        shifted = builder.shl(size, _I32(13))
+        # the exponent of a float32 is offset by 112 more, that of NaN and infinity by twice as much
+        special = builder.icmp_unsigned(">=", size, _I32(0x7C00))
+        normal = builder.add(shifted, builder.select(special, _I32(224 << 23), _I32(112 << 23)))
+        tiny = builder.fmul(builder.uitofp(size, _F32), _real(False, 2.0**-24))
+        small = builder.icmp_unsigned("<", size, _I32(0x0400))
+        found = builder.select(small, builder.bitcast(tiny, _I32), normal)
+        sign = builder.shl(builder.and_(wide, _I32(0x8000)), _I32(16))
+        return builder.bitcast(builder.or_(found, sign), _F32)
+
+    return types.float32(types.uint16), generate
+
+
+@intrinsic
+def to_half(typing: Any, x: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        bits = builder.bitcast(args[0], _I32)
+        size = builder.and_(bits, _I32(0x7FFFFFFF))
+        # half of the last place that stays, less one where that place is even: the carry rounds
+        odd = builder.and_(builder.lshr(size, _I32(13)), _I32(1))
+        carried = builder.add(builder.add(size, _I32(0x0FFF)), odd)
+        normal = builder.sub(builder.lshr(carried, _I32(13)), _I32(112 << 10))
+        scaled = builder.fmul(builder.bitcast(size, _F32), _real(False, 2.0**24))
+        # adding 2**23 leaves no bit for a fraction
+        whole = builder.bitcast(builder.fadd(scaled, _real(False, 2.0**23)), _I32)
+        tiny = builder.and_(whole, _I32(0x07FF))
+        found = builder.select(builder.icmp_unsigned("<", size, _I32(0x38800000)), tiny, normal)
+        found = builder.select(builder.icmp_unsigned(">=", size, _I32(0x47800000)), _I32(0x7C00), found)
+        found = builder.select(builder.icmp_unsigned(">", size, _I32(0x7F800000)), _I32(0x7E00), found)
+        sign = builder.and_(builder.lshr(bits, _I32(16)), _I32(0x8000))
+        return builder.trunc(builder.or_(found, sign), ir.IntType(16))
+
+    return types.uint16(types.float32), generate
+
+
 fma = _generic(lambda b, vector, a: _llvm(b, "fmuladd", vector, a), 3)
 nearest = _generic(_nearest, 1)
 copysign = _generic(lambda b, vector, a: _llvm(b, "copysign", vector, a), 2)

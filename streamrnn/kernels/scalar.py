@@ -1,13 +1,14 @@
 """Scalar functions of element loops: numbers in, one out. The driver inlines them into loops, LLVM makes vectors of them.
 
-Named after the ONNX operator. Where the text fits integers too, `Kernel.typed` makes the other element types of it.
+Named after the ONNX operator. Where the text fits other element types too, `Kernel.typed` makes them of it; what is said
+differently for integers is in `scalar_int`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from streamrnn.kernels._jit import b1, f32, i64, kernel
+from streamrnn.kernels._jit import b1, f32, kernel
 from streamrnn.kernels.activations import elu as elu_
 from streamrnn.kernels.activations import hard_sigmoid as hard_sigmoid_
 from streamrnn.kernels.activations import softsign as softsign_
@@ -29,6 +30,7 @@ from streamrnn.kernels.math import sinh as sinh_
 from streamrnn.kernels.math import softplus as softplus_
 from streamrnn.kernels.math import tanh as tanh_
 from streamrnn.kernels.power import power as power_
+from streamrnn.kernels.simd import copysign as copysign_
 from streamrnn.kernels.simd import sqrt as sqrt_
 from streamrnn.kernels.trig import acos as acos_
 from streamrnn.kernels.trig import asin as asin_
@@ -61,40 +63,17 @@ def div(a: f32, b: f32) -> f32:
 
 
 @kernel
-def div_int(a: i64, b: i64) -> i64:
-    """a / b, rounded toward zero; 0 for b = 0, where the processor would trap."""
-    if b == 0:
-        return b
-    if b == -1:
-        return -a
-    quotient = a // b
-    if quotient < 0 and quotient * b != a:
-        quotient += 1
-    return quotient
-
-
-@kernel
-def mod_int(a: i64, b: i64) -> i64:
-    """What is left of a / b, with the sign of b; 0 for b = 0."""
-    if b == 0 or b == -1:
-        return a - a
-    return a % b
-
-
-@kernel
-def fmod_int(a: i64, b: i64) -> i64:
-    """What is left of a / b, with the sign of a; 0 for b = 0."""
-    if b == 0 or b == -1:
-        return a - a
-    rest = a % b
-    if rest != 0 and (a < 0) != (b < 0):
-        rest -= b
-    return rest
-
-
-@kernel
 def fmod(a: f32, b: f32) -> f32:
     return fmod_(a, b)
+
+
+@kernel
+def mod(a: f32, b: f32) -> f32:
+    """What is left of a / b, with the sign of b."""
+    rest = fmod_(a, b)
+    if rest != ZERO and (rest < ZERO) != (b < ZERO):
+        return rest + b
+    return copysign_(rest, b) if rest == ZERO else rest
 
 
 @kernel
@@ -114,22 +93,10 @@ def abs_real(x: f32) -> f32:
 
 
 @kernel
-def abs_int(x: i64) -> i64:
-    return -x if x < 0 else x
-
-
-@kernel
 def sign(x: f32) -> f32:
     if x > ZERO:
         return ONE
     return -ONE if x < ZERO else x
-
-
-@kernel
-def sign_int(x: i64) -> i64:
-    if x > 0:
-        return 1
-    return -1 if x < 0 else 0
 
 
 @kernel

@@ -136,6 +136,18 @@ def head(x: Real) -> Real:
 
 
 @Primitive
+def from_half(bits: Any) -> Any:
+    """The float16 with these bits (uint16) as a float32."""
+    return np.uint16(bits).view(np.float16).astype(np.float32)
+
+
+@Primitive
+def to_half(x: Any) -> Any:
+    """The bits (uint16) of the float16 nearest to a float32, ties to even."""
+    return np.float32(x).astype(np.float16).view(np.uint16)
+
+
+@Primitive
 def quadrant(x: Real) -> Real:
     """The whole number nearest to |x| / (pi / 2), modulo 4; x is finite and |x| at least 0.5."""
     return np.vectorize(lambda v: _quarter_turns(v)[0], otypes=[np.float32])(x)[()]

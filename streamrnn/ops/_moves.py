@@ -16,11 +16,6 @@ from streamrnn.kernels import moves
 
 #: elements are moved, never computed
 EXACT = Tolerance(0.0, 0.0)
-#: the pointer type of a kernel that is typed by element type; truth values go as bytes, see `as_numbers`
-POINTERS = {
-    DType.F32: "f32p", DType.F64: "f64p", DType.I64: "i64p", DType.I32: "i32p", DType.I8: "i8p", DType.U8: "u8p",
-    DType.BOOL: "u8p",
-}  # fmt: skip
 #: outer dimensions that `moves.copy_blocks` has
 _BLOCK_DIMS = 3
 
@@ -109,8 +104,13 @@ def as_bytes(place: Place) -> Place:
     return Place(place.buffer, DType.U8, place.offset * place.dtype.size)
 
 
+def pointer_of(dtype: DType) -> str:
+    """The pointer type of a kernel that is typed by element type; truth values go as bytes, see `as_numbers`."""
+    return DType.U8.pointer if dtype is DType.BOOL else dtype.pointer
+
+
 def as_numbers(place: Place) -> Place:
-    """`place` as what `POINTERS` says: truth values are moved as bytes."""
+    """`place` as what `pointer_of` says: truth values are moved as bytes."""
     return as_bytes(place) if place.dtype is DType.BOOL else place
 
 

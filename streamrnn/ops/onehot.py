@@ -21,7 +21,7 @@ from streamrnn.ir.lowering import Apply, Lowering, Place, Register
 from streamrnn.ir.op import Op, Site, Streamed, register
 from streamrnn.ir.types import DType, StreamType, TensorType
 from streamrnn.kernels import casts, select
-from streamrnn.ops._moves import EXACT, POINTERS, as_bytes
+from streamrnn.ops._moves import EXACT, as_bytes, pointer_of
 from streamrnn.ops._time import only
 
 
@@ -75,7 +75,7 @@ class OneHot(Op):
         dtype, count = site.type(0).dtype, site.type(0).size
         if dtype is DType.I64:
             return low.input(0)
-        pointer = POINTERS[dtype].removesuffix("p")
+        pointer = pointer_of(dtype).removesuffix("p")
         wide = low.scratch(DType.I64, count)
         convert = select.whole.typed(x=pointer) if dtype.is_float else casts.cast.typed(x=pointer, result="i64")
         low.loop((count,), [(low.input(0), (1,))], [Apply(convert, (Register(0),))], wide)

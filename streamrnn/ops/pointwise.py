@@ -19,7 +19,7 @@ from streamrnn.ir.lowering import Apply, Lowering, Register
 from streamrnn.ir.op import Op, Site, Streamed, find_op, register, register_instance
 from streamrnn.ir.types import StreamType, TensorType
 from streamrnn.ops._time import join
-from streamrnn.ops.pointwise_table import DTYPES, EXPANSIONS, PARTS, ROWS, Row, line
+from streamrnn.ops.pointwise_table import EXPANSIONS, PARTS, ROWS, Row, line
 
 
 class Pointwise(Op):
@@ -32,7 +32,7 @@ class Pointwise(Op):
     def infer(self, site: Site) -> tuple[TensorType, ...]:
         types = [t for t in site.types if t is not None]
         body = _parsed(site, self.lines(site))
-        dtype = DTYPES[str(body[-1].function.returns)] if body else site.type(0).dtype
+        dtype = body[-1].dtype if body else site.type(0).dtype
         return (TensorType(dtype, broadcast(site, types)),)
 
     def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
@@ -120,16 +120,17 @@ def _parsed(site: Site, lines: Sequence[str]) -> list[Apply]:
         if unknown:
             raise GraphError(f"node '{site.node.name}' ({site.node.op}): {text!r} reads {unknown}, which is not known yet")
         found = [kinds[o] if isinstance(o, int) else None for o in operands]
-        function = row.kernel(found)
-        if function is None:
+        applied = row.applied(found)
+        if applied is None:
             types = ", ".join(kind.value for kind in found if kind is not None)
             raise UnsupportedError(
                 f"node '{site.node.name}' ({site.node.op}): {row.name} of ({types}) is not supported, only {row.signatures()}; "
                 f"put a Cast in front of it"
             )
-        body.append(Apply(function, tuple(Register(numbers[o]) if isinstance(o, int) else o for o in operands)))
+        function, dtype = applied
+        body.append(Apply(function, tuple(Register(numbers[o]) if isinstance(o, int) else o for o in operands), dtype))
         numbers[len(kinds)] = len(given) + len(body) - 1
-        kinds.append(DTYPES[str(function.returns)])
+        kinds.append(dtype)
     return body
 
 

@@ -18,11 +18,8 @@ from streamrnn.errors import UnsupportedError
 from streamrnn.ir.graph import Array
 from streamrnn.ir.op import Site, Tolerance
 from streamrnn.ir.types import DType
-from streamrnn.kernels import casts, scalar
+from streamrnn.kernels import casts, scalar, scalar_int
 from streamrnn.kernels._jit import Kernel
-
-#: element type of each C type that a scalar kernel takes or gives
-DTYPES = {"f32": DType.F32, "f64": DType.F64, "i64": DType.I64, "i32": DType.I32, "u8": DType.U8, "b1": DType.BOOL}
 
 
 @dataclass(frozen=True)
@@ -30,8 +27,10 @@ class Row:
     """A scalar function.
 
     numpy:   the same on arrays, keeping their element type.
-    kernels: one for each combination of element types; parameters behind the inputs are attributes.
+    kernels: one for each combination of C types (`DType.wide`); parameters behind the inputs are attributes.
     attrs:   (name, default) of those attributes.
+    gives:   element type of the result, where it is neither bool nor that of an operand.
+    mixed:   operands of one C type may be of different element types.
     """
 
     name: str
@@ -39,26 +38,40 @@ class Row:
     kernels: tuple[Kernel, ...]
     attrs: tuple[tuple[str, float], ...] = ()
     tolerance: Tolerance = field(default_factory=Tolerance)
+    gives: DType | None = None
+    mixed: bool = False
 
     @property
     def arity(self) -> int:
         """Number of inputs."""
         return len(self.kernels[0].params) - len(self.attrs)
 
-    def kernel(self, kinds: Sequence[DType | None]) -> Kernel | None:
-        """The kernel for operands of these element types; None stands for a literal, which is a float."""
+    def applied(self, kinds: Sequence[DType | None]) -> tuple[Kernel, DType] | None:
+        """The kernel for operands of these element types and that of the result; None stands for a literal, a float."""
         for kernel in self.kernels:
-            own = [DTYPES[ctype] for _, ctype in kernel.params]
-            if len(own) == len(kinds) and all(
-                o.is_float if kind is None else o is kind for o, kind in zip(own, kinds, strict=True)
+            own = [ctype for _, ctype in kernel.params]
+            if len(own) != len(kinds) or any(
+                ctype not in ("f32", "f64") if kind is None else kind.wide != ctype
+                for ctype, kind in zip(own, kinds, strict=True)
             ):
-                return kernel
+                continue
+            by_ctype = {ctype: kind for ctype, kind in reversed(list(zip(own, kinds, strict=True))) if kind is not None}
+            if self.mixed or all(kind in (None, by_ctype[ctype]) for ctype, kind in zip(own, kinds, strict=True)):
+                returned = str(kernel.returns)
+                return kernel, self.gives or by_ctype.get(returned) or DType.of_ctype(returned)
         return None
 
     def signatures(self) -> str:
-        """The combinations of element types, for messages."""
-        inputs = ([DTYPES[ctype].value for _, ctype in k.params[: self.arity]] for k in self.kernels)
-        return ", ".join(f"({', '.join(names)})" for names in inputs)
+        """The element types of the inputs, for messages."""
+        texts = []
+        for kernel in self.kernels:
+            own = [_ELEMENTS.get(ctype, DType.of_ctype(ctype).value) for _, ctype in kernel.params[: self.arity]]
+            texts.append(f"({', '.join(own)})")
+        return ", ".join(dict.fromkeys(texts))
+
+
+#: what a C type stands for
+_ELEMENTS = {"i64": "integer"}
 
 
 def over(kernel: Kernel, *ctypes: str) -> tuple[Kernel, ...]:
@@ -113,43 +126,75 @@ def _isinf(x: Array, negative: float, positive: float) -> Array:
     return (np.isposinf(x) & (positive != 0)) | (np.isneginf(x) & (negative != 0))
 
 
+def _mod(a: Array, b: Array) -> Array:
+    """The sign is that of b; 0 for an integer 0 below."""
+    return np.asarray(np.mod(a, b))
+
+
+def _shift(left: bool) -> Callable[[Array, Array], Array]:
+    def shift(x: Array, n: Array) -> Array:
+        inside = (n >= 0) & (n < 8 * x.dtype.itemsize)
+        rest = np.zeros_like(x) if left else np.where(x < 0, -1, 0).astype(x.dtype)
+        by = np.where(inside, n, 0).astype(x.dtype)
+        return np.where(inside, np.left_shift(x, by) if left else np.right_shift(x, by), rest)
+
+    return shift
+
+
 # -- casts ------------------------------------------------------------------------------------------------------------
 
 
-def _cast_kernel(source: str, target: str) -> Kernel:
-    floats = ("f32", "f64")
-    if target == "b1":
-        return (casts.nonzero if source in floats else casts.nonzero_int).typed(x=source)
-    if source in floats and target not in floats:
-        return (casts.truncate_i64 if target == "i64" else casts.truncate_i32).typed(x=source, result=target)
-    return casts.cast.typed(x=source, result=target)
+def _cast_kernels(target: DType) -> tuple[Kernel, ...]:
+    """From every C type to `target`."""
+    if target is DType.F16:
+        return (casts.rounded,)
+    if target is DType.F32:
+        return (casts.widened, *(casts.cast.typed(x=c, result="f32") for c in ("f64", "i64", "u64", "b1")))
+    if target is DType.F64:
+        return tuple(casts.cast.typed(x=c, result="f64") for c in ("f32", "i64", "u64", "b1"))
+    if target is DType.BOOL:
+        return (*over(casts.nonzero, "f64"), *over(casts.nonzero_int, "u64"))
+    truncate = {DType.I64: casts.truncate_i64, DType.U32: casts.truncate_i64, DType.U64: casts.truncate_u64}
+    from_float = truncate.get(target, casts.truncate_i32)
+    return (*over(from_float, "f64"), *(casts.cast.typed(x=c, result=target.wide) for c in ("i64", "u64", "b1")))
 
 
-def _cast_row(ctype: str, dtype: DType) -> Row:
-    kernels = tuple(_cast_kernel(source, ctype) for source in DTYPES if source != ctype)
-    return Row(f"Cast.{dtype.value}", lambda x: np.asarray(x).astype(dtype.numpy), kernels)
+def _cast_row(dtype: DType) -> Row:
+    return Row(f"Cast.{dtype.value}", lambda x: np.asarray(x).astype(dtype.numpy), _cast_kernels(dtype), gives=dtype)
 
 
 # -- the rows -----------------------------------------------------------------------------------------------------------
 
-_INTS = ("i64", "i32")
+_INTS = ("i64", "u64")
+_ALL = ("f64", *_INTS)
 _ALPHA = (("alpha", 1.0),)
 
 ROWS: Mapping[str, Row] = {
     row.name: row
     for row in (
-        Row("Add", np.add, over(scalar.add, *_INTS)),
-        Row("Sub", np.subtract, over(scalar.sub, *_INTS)),
-        Row("Mul", np.multiply, over(scalar.mul, *_INTS)),
-        Row("Div", _divide, (scalar.div, *over(scalar.div_int, "i32"))),
-        Row("Mod", np.mod, over(scalar.mod_int, "i32")),
-        Row("FMod", np.fmod, (scalar.fmod, *over(scalar.fmod_int, "i32"))),
-        Row("Pow", _power, (scalar.power, scalar.power.typed(b="i64"), scalar.power.typed(b="i32"))),
-        Row("Neg", np.negative, over(scalar.neg, *_INTS)),
-        Row("Abs", np.abs, (scalar.abs_real, *over(scalar.abs_int, "i32"))),
-        Row("Sign", np.sign, (scalar.sign, *over(scalar.sign_int, "i32"))),
-        Row("Min", np.minimum, over(scalar.minimum, *_INTS)),
-        Row("Max", np.maximum, over(scalar.maximum, *_INTS)),
+        Row("Add", np.add, over(scalar.add, *_ALL)),
+        Row("Sub", np.subtract, over(scalar.sub, *_ALL)),
+        Row("Mul", np.multiply, over(scalar.mul, *_ALL)),
+        Row("Div", _divide, (*over(scalar.div, "f64"), scalar_int.div_int, scalar_int.div_unsigned)),
+        Row("Mod", _mod, (scalar.mod, scalar_int.mod_int, scalar_int.mod_unsigned)),
+        Row("FMod", np.fmod, (scalar.fmod, scalar_int.fmod_int, scalar_int.mod_unsigned)),
+        Row(
+            "Pow",
+            _power,
+            (scalar.power, *(scalar.power.typed(b=c) for c in _INTS), scalar_int.power_int, scalar_int.power_real),
+            mixed=True,
+        ),
+        Row("Neg", np.negative, over(scalar.neg, "f64", "i64")),
+        Row("Abs", np.abs, (scalar.abs_real, *over(scalar_int.abs_plain, "f64"))),
+        Row("Sign", np.sign, (*over(scalar.sign, "f64"), scalar_int.sign_int, scalar_int.sign_unsigned)),
+        Row("Min", np.minimum, over(scalar.minimum, *_ALL)),
+        Row("Max", np.maximum, over(scalar.maximum, *_ALL)),
+        Row("BitwiseAnd", np.bitwise_and, over(scalar_int.bitwise_and, "u64")),
+        Row("BitwiseOr", np.bitwise_or, over(scalar_int.bitwise_or, "u64")),
+        Row("BitwiseXor", np.bitwise_xor, over(scalar_int.bitwise_xor, "u64")),
+        Row("BitwiseNot", np.bitwise_not, over(scalar_int.bitwise_not, "u64")),
+        Row("ShiftLeft", _shift(left=True), (scalar_int.shift_left, scalar_int.shift_left_unsigned)),
+        Row("ShiftRight", _shift(left=False), (scalar_int.shift_right, scalar_int.shift_right_unsigned)),
         Row("Reciprocal", lambda x: 1 / x, (scalar.reciprocal,)),
         Row("Sqrt", np.sqrt, (scalar.sqrt,)),
         Row("Exp", np.exp, (scalar.exp,)),
@@ -169,19 +214,19 @@ ROWS: Mapping[str, Row] = {
         Row("Asinh", np.arcsinh, (scalar.asinh,)),
         Row("Acosh", np.arccosh, (scalar.acosh,)),
         Row("Atanh", np.arctanh, (scalar.atanh,)),
-        Row("Equal", np.equal, over(scalar.equal, *_INTS, "b1")),
-        Row("Less", np.less, over(scalar.less, *_INTS)),
-        Row("LessOrEqual", np.less_equal, over(scalar.less_or_equal, *_INTS)),
-        Row("Greater", np.greater, over(scalar.greater, *_INTS)),
-        Row("GreaterOrEqual", np.greater_equal, over(scalar.greater_or_equal, *_INTS)),
+        Row("Equal", np.equal, over(scalar.equal, *_ALL, "b1")),
+        Row("Less", np.less, over(scalar.less, *_ALL)),
+        Row("LessOrEqual", np.less_equal, over(scalar.less_or_equal, *_ALL)),
+        Row("Greater", np.greater, over(scalar.greater, *_ALL)),
+        Row("GreaterOrEqual", np.greater_equal, over(scalar.greater_or_equal, *_ALL)),
         Row("And", np.logical_and, (scalar.logical_and,)),
         Row("Or", np.logical_or, (scalar.logical_or,)),
         Row("Xor", np.logical_xor, (scalar.logical_xor,)),
         Row("Not", np.logical_not, (scalar.logical_not,)),
-        Row("Where", np.where, (scalar.where, *_choices(scalar.where, *_INTS, "u8", "b1"))),
-        Row("IsNaN", np.isnan, (scalar.isnan,)),
+        Row("Where", np.where, (scalar.where, *_choices(scalar.where, *_ALL, "f16", "b1"))),
+        Row("IsNaN", np.isnan, over(scalar.isnan, "f64")),
         Row("IsInf", _isinf, (scalar.isinf,), (("detect_negative", 1.0), ("detect_positive", 1.0))),
-        Row("Relu", lambda x: np.maximum(x, 0), (scalar.relu,)),
+        Row("Relu", lambda x: np.maximum(x, 0), (scalar.relu, scalar_int.relu_int)),
         Row("LeakyRelu", lambda x, a: _where_negative(x, a * x), (scalar.leaky_relu,), (("alpha", 0.01),)),
         Row("PRelu", lambda x, a: _where_negative(x, a * x), (scalar.leaky_relu,)),
         Row("Elu", lambda x, a: _where_negative(x, a * _expm1(x)), (scalar.elu,), _ALPHA),
@@ -208,7 +253,7 @@ ROWS: Mapping[str, Row] = {
         Row("Softplus", lambda x: np.logaddexp(0, x), (scalar.softplus,)),
         Row("Softsign", lambda x: x / (1 + np.abs(x)), (scalar.softsign,)),
         Row("ThresholdedRelu", lambda x, a: np.where(x > a, x, 0), (scalar.thresholded_relu,), _ALPHA),
-        *(_cast_row(ctype, dtype) for ctype, dtype in DTYPES.items()),
+        *map(_cast_row, DType),
     )
 }
 
@@ -247,10 +292,12 @@ def _pow(site: Site) -> list[str]:
         return [line("Mul", 0, 0)]
     if exponent is not None and np.all(exponent == 3):
         return [line("Mul", 0, 0), line("Mul", 2, 0)]
+    if site.type(1).dtype is DType.U64 and site.type(0).dtype.is_integer:
+        return [line("Cast.int64", 1), line("Pow", 0, 2)]
     return [line("Pow", 0, 1)]
 
 
-def _mod(site: Site) -> list[str]:
+def _modulo(site: Site) -> list[str]:
     return [line("FMod" if site.attr_int("fmod", 0) else "Mod", 0, 1)]
 
 
@@ -262,15 +309,31 @@ def _gelu(site: Site) -> list[str]:
 
 
 def _cast(site: Site) -> list[str]:
-    target = site.attr_str("to", "")
+    source, target = site.type(0).dtype, site.attr_str("to", "")
     if f"Cast.{target}" not in ROWS:
-        known = ", ".join(dtype.value for dtype in DTYPES.values())
+        known = ", ".join(dtype.value for dtype in DType)
         raise UnsupportedError(f"node '{site.node.name}' (Cast): cannot cast to '{target}', only to {known}")
-    return [] if site.type(0).dtype.value == target else [line(f"Cast.{target}", 0)]
+    if source.value == target:
+        return []
+    # float16 has but one way in and out
+    if DType.F16 in (source, DType(target)) and DType.F32 not in (source, DType(target)):
+        return [line("Cast.float32", 0), line(f"Cast.{target}", 1)]
+    return [line(f"Cast.{target}", 0)]
+
+
+def _abs(site: Site) -> list[str]:
+    return [] if site.type(0).dtype.numpy.kind == "u" else [line("Abs", 0)]
+
+
+def _bit_shift(site: Site) -> list[str]:
+    direction = site.attr_str("direction", "")
+    if direction not in ("LEFT", "RIGHT"):
+        raise site.shape_error(f"attribute direction is {direction!r}, not LEFT or RIGHT")
+    return [line("ShiftLeft" if direction == "LEFT" else "ShiftRight", 0, 1)]
 
 
 #: rows that are no ops of their own
-PARTS = frozenset({"FMod", "GeluErf", "GeluTanh", *(f"Cast.{dtype.value}" for dtype in DTYPES.values())})
+PARTS = frozenset({"FMod", "GeluErf", "GeluTanh", "ShiftLeft", "ShiftRight", *(f"Cast.{dtype.value}" for dtype in DType)})
 
 #: op -> its lines; no lines: the output is input 0
 EXPANSIONS: Mapping[str, Callable[[Site], list[str]]] = {
@@ -281,7 +344,9 @@ EXPANSIONS: Mapping[str, Callable[[Site], list[str]]] = {
     "Max": lambda site: chain("Max", site),
     "Clip": _clip,
     "Pow": _pow,
-    "Mod": _mod,
+    "Mod": _modulo,
+    "Abs": _abs,
+    "BitShift": _bit_shift,
     "Gelu": _gelu,
     "Cast": _cast,
 }

@@ -22,7 +22,7 @@ from streamrnn.ir.op import Op, Site, Streamed, register
 from streamrnn.ir.types import DType, StreamType, TensorType
 from streamrnn.kernels import scatter
 from streamrnn.kernels._jit import Device, Kernel
-from streamrnn.ops._moves import POINTERS, as_numbers, check_indices, contiguous, ints, wide_indices
+from streamrnn.ops._moves import as_numbers, check_indices, contiguous, ints, pointer_of, wide_indices
 from streamrnn.ops._time import join
 
 _COMBINE: dict[str, tuple[Device, np.ufunc | None]] = {
@@ -56,7 +56,7 @@ class _Scatter(Op):
 
     def kernel(self, site: Site, kernel: Kernel) -> Kernel:
         """`kernel` for this element type and reduction."""
-        pointer = POINTERS[site.type(0).dtype]
+        pointer = pointer_of(site.type(0).dtype)
         return kernel.typed(updates=pointer, y=pointer).bind(combine=_COMBINE[self.reduction(site)][0])
 
     def apply(self, site: Site, x: Array, at: tuple[Array, ...], updates: Array) -> Array:

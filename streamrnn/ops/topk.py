@@ -19,7 +19,7 @@ from streamrnn.ir.lowering import Lowering
 from streamrnn.ir.op import Op, Site, Streamed, register
 from streamrnn.ir.types import DType, StreamType, TensorType
 from streamrnn.kernels import topk as kernels
-from streamrnn.ops._moves import EXACT, POINTERS, const_ints
+from streamrnn.ops._moves import EXACT, const_ints, pointer_of
 from streamrnn.ops._time import only
 from streamrnn.ops.reduce import around
 
@@ -68,7 +68,7 @@ class TopK(Op):
         k = self.infer(site)[0].shape[axis]
         if outer * k * inner == 0:
             return
-        pointer = POINTERS[x.dtype]
+        pointer = pointer_of(x.dtype)
         better = kernels.greater if site.attr_int("largest", 1) else kernels.smaller
         kernel = kernels.top_k.typed(x=pointer, values=pointer).bind(better=better)
         low.call(kernel, outer, n, inner, k, low.input(0), values, indices, work=outer * n * inner)
