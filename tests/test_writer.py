@@ -97,6 +97,14 @@ def test_a_step_of_several_frames_is_refused(tmp_path: Path) -> None:
         write_step_model(stages["align"].replace(meta=final.meta))
 
 
+def test_random_nodes_keep_their_generators_to_themselves(tmp_path: Path) -> None:
+    nodes, weights = gru("x", "a", "first")
+    nodes.append(h.make_node("RandomUniformLike", ["a"], ["n"], dtype=1, low=-1e-7, high=1e-7))
+    nodes.append(h.make_node("Add", ["a", "n"], ["y"]))
+    path = clip_model(tmp_path, nodes, weights, {"a": [1, C, "T"], "y": [1, C, "T"]})
+    assert_same_steps(path, 20, 1e-5)
+
+
 def test_a_fused_graph_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="was fused"):
         write_step_model(convert(MODELS / "amp.onnx"))

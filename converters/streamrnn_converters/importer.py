@@ -124,7 +124,7 @@ class _Import:
         shapes = default_shapes(self.model, list(self.bind), self.options.shape, axes, frames)
         graph = self.pipeline.fold(self.model, shapes, self.bind, self.options.outputs)
         pairs = find_pairs(graph, self.options.pair, self._data(graph, axes))
-        graph = self.pipeline.run("declutter", attach_states(graph, pairs))
+        graph = self.pipeline.run("carry", self.pipeline.run("declutter", attach_states(graph, pairs)))
         meta = {
             "shapes": {name: list(graph.types[name].shape) for name in (*graph.inputs, *(s.read for s in graph.states))},
             "bind": {name: value.tolist() for name, value in self.bind.items()},
@@ -166,7 +166,7 @@ class _Import:
                 where = ", ".join(f"axis {axis} of '{name}'" for name, axis in axes.items())
                 reasons.append(f"time along {where}: {error}")
                 continue
-            if graph.states:  # time is the axis along which a model remembers
+            if any(state.kind != "generator" for state in graph.states):  # time is the axis along which a model remembers
                 good.append((axes, graph))
         if len(good) == 1:
             return good[0][1]

@@ -52,8 +52,8 @@ class State:
     read:     the value that nodes see during a step.
     write:    the value that becomes `read` at the next step.
     init:     the array at reset (its shape and dtype are those of `read` and `write`).
-    kind:     hidden, cell, ring, head or explicit.
-    evidence: how a file's own state was paired (traced, name, shape, given), or "streamify" for one the compiler added.
+    kind:     hidden, cell, ring, head, generator (of random numbers) or explicit.
+    evidence: how a file's own state was paired (traced, name, shape, given), or which pass added it (streamify, carry).
     """
 
     name: str

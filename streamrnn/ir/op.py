@@ -114,7 +114,7 @@ class Site:
 
 @dataclass(frozen=True)
 class StateSpec:
-    """A state that an op adds to a node in frame mode.
+    """A state that an op adds to a node: in frame mode, or, where `Op.carried` gives it, in every mode.
 
     read / write: index of the node's input that reads the state, of its output that writes it.
     """
@@ -172,6 +172,10 @@ class Op(ABC):
     def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
         """Values of all outputs in plain NumPy. Floats are computed in the precision of the arrays given (the tests
         give float64); an omitted input is None."""
+
+    def carried(self, site: Site) -> tuple[StateSpec, ...]:
+        """States that the node has whatever the mode: the generator of a random op."""
+        return ()
 
     def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
         """How time runs through the node; `streams[i]` is None where input i is the same at every step.

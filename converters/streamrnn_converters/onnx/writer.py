@@ -67,11 +67,14 @@ class _Writer:
         self.feedback: dict[str, str] = {}
         self.afters: dict[int, str] = {}
         self.counter = ""
+        self.hidden: set[str] = set()
 
     def model(self) -> StepModel:
         windows = [n for n in self.graph.nodes if n.op == "Window"]
         rings = {name for n in windows for name in n.inputs[1:]}
-        states = [s for s in self.graph.states if s.read not in rings]
+        # random nodes of ONNX keep their generators to themselves
+        self.hidden = {name for s in self.graph.states if s.kind == "generator" for name in (s.read, s.write)}
+        states = [s for s in self.graph.states if s.read not in rings | self.hidden]
         entries = {state.name: self.state(state.name, state.init) for state in states}
         for state in states:
             self.emit("Identity", [entries[state.name]], [state.read])
@@ -134,13 +137,15 @@ class _Writer:
         if node.op == "Fused":
             raise UnsupportedError(f"node '{node.name}' was fused; write the graph as it is before the fuse pass")
         attrs: dict[str, Any] = {k: v for k, v in node.attrs.items() if v is not None and k not in _OWN}
-        if node.op == "Cast":
-            attrs["to"] = int(helper.np_dtype_to_tensor_dtype(np.dtype(str(attrs["to"]))))
         if node.op == "ConstantOfShape":
             attrs = {"value": numpy_helper.from_array(np.array([attrs.get("value", 0)], str(attrs.get("dtype", "float32"))))}
+        for key in ("to", "dtype"):
+            if key in attrs:
+                attrs[key] = int(helper.np_dtype_to_tensor_dtype(np.dtype(str(attrs[key]))))
         if node.op in ("LSTM", "GRU", "RNN"):
             attrs.setdefault("hidden_size", self.graph.types[node.inputs[2]].shape[2])
-        proto = helper.make_node(node.op, list(node.inputs), list(node.outputs), name=node.name, **attrs)
+        inputs, outputs = ([name for name in names if name not in self.hidden] for names in (node.inputs, node.outputs))
+        proto = helper.make_node(node.op, inputs, outputs, name=node.name, **attrs)
         problem = node_problem(proto, OPSET)
         if problem:
             raise UnsupportedError(f"node '{node.name}' ({node.op}) has no counterpart in ONNX opset {OPSET}: {problem}")

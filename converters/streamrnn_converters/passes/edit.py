@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from streamrnn.ir.graph import Node
+from streamrnn.ir.graph import Node, State
+from streamrnn.ir.op import StateSpec
 
 
 def renamed(node: Node, names: Mapping[str, str]) -> Node:
@@ -28,3 +29,19 @@ def live_nodes(nodes: Sequence[Node], results: Iterable[str]) -> list[Node]:
             needed.update(node.inputs)
             found.append(node)
     return found[::-1]
+
+
+def put(names: list[str], index: int, name: str) -> None:
+    """Let `names[index]` be `name`; what lies between is left out."""
+    names.extend("" for _ in range(index + 1 - len(names)))
+    names[index] = name
+
+
+def add_state(node: Node, spec: StateSpec, inputs: list[str], outputs: list[str], evidence: str) -> State:
+    """The State behind `spec`, and its two names entered into the node's `inputs` and `outputs`."""
+    read, write = f"{node.name}.{spec.name}.read", f"{node.name}.{spec.name}.write"
+    put(inputs, spec.read, read)
+    if spec.write < len(outputs) and outputs[spec.write]:
+        write = outputs[spec.write]
+    put(outputs, spec.write, write)
+    return State(f"{node.name}.{spec.name}", read, write, spec.init, spec.kind, evidence)

@@ -22,6 +22,7 @@ from streamrnn.ir.graph import Array, Attr, Graph, Node, Stage, State
 from streamrnn.ir.op import Site, Streamed, get_op
 from streamrnn.ir.types import StreamType, TensorType
 from streamrnn.ir.verify import infer_node, site_of, verify
+from streamrnn_converters.passes.edit import add_state, put
 
 
 def streamify(graph: Graph, axes: Mapping[str, int], chunk: int = 1) -> Graph:
@@ -61,11 +62,14 @@ class _Walk:
         self.constants.update(self.graph.constants)
         self.states.extend(self.graph.states)
         for state in self.graph.states:
-            self.reach[state.read] = math.inf
+            if state.kind != "generator":  # random numbers are no memory of the input
+                self.reach[state.read] = math.inf
 
     def visit(self, node: Node) -> None:
         streams = [self.streams.get(name) if name else None for name in node.inputs]
         if not any(streams):
+            if not get_op(node).deterministic:
+                raise site_of(self.graph, node).not_streamable("draws its random numbers once for the whole clip")
             self.reach.update(dict.fromkeys(node.outputs, self._reach(node)))
             self.nodes.append(node)
             return
@@ -93,18 +97,13 @@ class _Walk:
         elif rule.forward:
             self.nodes.append(Node("Identity", node.name, (inputs[0],), (outputs[0],)))
         for index, value in rule.consts.items():
-            _put(inputs, index, f"{node.name}.in{index}")
+            put(inputs, index, f"{node.name}.in{index}")
             self.constants[inputs[index]] = value
         for spec in rule.states:
             reach = math.inf
             if stream.delay:
                 attrs["warmup"] = stream.delay
-            read, write = f"{node.name}.{spec.name}.read", f"{node.name}.{spec.name}.write"
-            _put(inputs, spec.read, read)
-            if spec.write < len(outputs) and outputs[spec.write]:
-                write = outputs[spec.write]
-            _put(outputs, spec.write, write)
-            self.states.append(State(f"{node.name}.{spec.name}", read, write, spec.init, spec.kind))
+            self.states.append(add_state(node, spec, inputs, outputs, "streamify"))
         self.reach.update(dict.fromkeys(outputs, reach))
         if not rule.forward:
             self.nodes.append(Node(node.op, node.name, tuple(inputs), tuple(outputs), attrs))
@@ -220,8 +219,3 @@ def _with_frames(type_: TensorType, stream: StreamType | None, frames: int) -> T
 
 def _with(node: Node, attrs: Mapping[str, Attr]) -> Node:
     return Node(node.op, node.name, node.inputs, node.outputs, {**node.attrs, **attrs})
-
-
-def _put(names: list[str], index: int, name: str) -> None:
-    names.extend("" for _ in range(index + 1 - len(names)))
-    names[index] = name
