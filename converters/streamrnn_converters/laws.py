@@ -53,6 +53,7 @@ class Law(ABC):
     """One way to compare. `other` is a second session, to measure onnxruntime against itself: best one without optimisations.
 
     excluded: outputs that are not compared, with the reason; grows while signals run.
+    random:   outputs and states that depend on random numbers; `draws` judges them.
     """
 
     engine: Engine
@@ -60,6 +61,7 @@ class Law(ABC):
     other: Session
     seed: int
     excluded: dict[str, str] = field(default_factory=dict)
+    random: tuple[str, ...] = ()
 
     @property
     @abstractmethod
@@ -79,15 +81,16 @@ class Law(ABC):
         return FileView(self.engine)
 
     def compared(self) -> list[Port]:
-        """Outputs that take part."""
-        return [port for port in self.engine.plan.outputs if port.name not in self.excluded]
+        """Outputs that are compared value by value."""
+        return [port for port in self.engine.plan.outputs if port.name not in (*self.excluded, *self.random)]
 
     def output_tracks(self) -> dict[str, Track]:
         return {p.name: Track("output", p.name, not p.type.dtype.is_float) for p in self.compared()}
 
     def state_tracks(self, names: list[str]) -> dict[str, Track]:
         inits = self.view.inits
-        return {n: Track("state", n, inits[n].dtype.kind != "f") for n in names if n in inits and n not in self.excluded}
+        left_out = {*self.excluded, *self.random}
+        return {n: Track("state", n, inits[n].dtype.kind != "f") for n in names if n in inits and n not in left_out}
 
     def enter(
         self, tracks: Mapping[str, Track], block: Block, first: Iterable[Expected], again: Iterable[Expected] | None
@@ -186,6 +189,12 @@ class ClipLaw(Law):
         assert self.fixed is not None
         return -(-self.fixed // self.engine.frames)
 
+    @property
+    def whole(self) -> int:
+        """Whole steps of a prescribed clip."""
+        assert self.fixed is not None
+        return self.fixed // self.engine.frames
+
     def start(self, step: int) -> int:
         return 0 if self.fixed is None else step - step % self._span
 
@@ -200,14 +209,13 @@ class ClipLaw(Law):
             yield 0, signal.steps
             return
         count = -(-signal.steps // self._span) if signal.endless else signal.steps // self._span
-        whole = self.fixed // self.engine.frames
-        if count == 0 or whole == 0:
+        if count == 0 or self.whole == 0:
             raise InputError(
                 f"signal '{signal.name}' has {signal.steps} steps of {self.engine.frames} frames, the file takes clips of "
                 f"{self.fixed} frames; give at least {self._span} steps"
             )
         for k in range(count):
-            yield k * self._span, k * self._span + whole
+            yield k * self._span, k * self._span + self.whole
 
     def _expected(self, session: Session, inputs: Mapping[str, Array], frames: int, steps: int) -> Iterator[Expected]:
         """Of a clip of `frames` frames, which takes `steps` whole steps. Shorter prefixes give their last step alone."""
@@ -223,7 +231,7 @@ class ClipLaw(Law):
             for port in self.compared():
                 stream = port.stream
                 if stream is not None and stream.axis is not None:
-                    yield from _frames(port, outputs[port.name], prefix, first=0 if prefix == steps else prefix - 1)
+                    yield from frames_of(port, outputs[port.name], prefix, first=0 if prefix == steps else prefix - 1)
                 elif stream is not None and (stream.delay or frames != steps * F):
                     value = self._answer(port, answers, prefix)
                     if value is not None:
@@ -239,7 +247,7 @@ class ClipLaw(Law):
             return None
 
 
-def _frames(port: Port, clip: Array, steps: int, first: int) -> Iterator[Expected]:
+def frames_of(port: Port, clip: Array, steps: int, first: int) -> Iterator[Expected]:
     """Steps first .. steps of an output with a time axis: frame j of the clip is the engine's frame j + delay, and before that
     lies filler, which is zero. What the file gives beyond the last step, and steps that it has no frames for, are left out."""
     stream = port.stream
@@ -326,10 +334,12 @@ def _joined(blocks: list[Block]) -> Block:
     return Block(blocks[0].start, chain([b.inputs for b in blocks]), chain([b.outputs for b in blocks]), states)
 
 
-def choose_law(engine: Engine, session: Session, other: Session, seed: int, excluded: dict[str, str]) -> Law:
+def choose_law(
+    engine: Engine, session: Session, other: Session, seed: int, excluded: dict[str, str], random: tuple[str, ...]
+) -> Law:
     """The way to compare this engine with its file."""
     view = FileView(engine)
     kind: type[Law] = CallLaw
     if view.mode == "frame":
         kind = ChunkLaw if view.lookahead > 1 else ClipLaw
-    return kind(engine, session, other, seed, dict(excluded))
+    return kind(engine, session, other, seed, dict(excluded), random)

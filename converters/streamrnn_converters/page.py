@@ -72,6 +72,7 @@ def report_html(report: Report) -> str:
         "<h2>Chunking</h2>",
         '<p class="soft">The signal cut otherwise, bit by bit against single steps: outputs, and the state at the end.</p>',
         _chunkings(report),
+        *_draws(report),
         *_remarks(report),
         *_plots(report),
     ]
@@ -136,6 +137,25 @@ def _where(report: Report) -> list[str]:
     ]
     rows += [(f"its input {name}", f"agrees to {number(apart)}") for name, apart in found.inputs.items()]
     return ["<h2>Where it fails</h2>", _list(rows)]
+
+
+def _draws(report: Report) -> list[str]:
+    if not report.draws:
+        return []
+    head = ("signal", "kind", "name", "runs", "distributions", "distance", "at most", "out of range", "at most")
+    rows = []
+    for d in report.draws:
+        far, out = ("ok" if d.distance <= d.limit else "bad"), ("ok" if d.outside <= d.most_outside else "bad")
+        rows.append([
+            (d.signal, ""), (d.kind, ""), (d.name, ""), (str(d.runs), ""), (str(d.values), ""), (f"{d.distance:.3f}", far),
+            (f"{d.limit:.3f}", ""), (str(d.outside), out), (str(d.most_outside), ""),
+        ])  # fmt: skip
+    text = (
+        "Outputs that depend on random numbers have no values to compare. Many independent runs of each signal give two "
+        "samples of every element. Distance: largest difference of their distribution functions (Kolmogorov and Smirnov). "
+        "Out of range: values of one sample beyond all of the other."
+    )
+    return ["<h2>Random numbers</h2>", f'<p class="soft">{text}</p>', _table(head, 3, rows)]
 
 
 def _remarks(report: Report) -> list[str]:

@@ -58,6 +58,39 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Draw:
+    """One output or state that depends on random numbers, under one signal: is it distributed as in onnxruntime?
+
+    runs:     independent runs of the signal on both sides.
+    values:   elements, at some steps each, whose distributions were compared.
+    distance: largest difference between two distribution functions (Kolmogorov and Smirnov), 0 to 1; `limit` is what two equal
+              distributions exceed once in a million reports.
+    outside:  most values of one side beyond all of the other; `most_outside` likewise.
+    """
+
+    signal: str
+    kind: Kind
+    name: str
+    runs: int
+    values: int
+    distance: float
+    limit: float
+    outside: int
+    most_outside: int
+
+    @property
+    def passed(self) -> bool:
+        return self.distance <= self.limit and self.outside <= self.most_outside
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kind} '{self.name}', signal '{self.signal}': {self.values} distributions over {self.runs} runs, "
+            f"distance {self.distance:.3f} (at most {self.limit:.3f}), {self.outside} values out of range (at most "
+            f"{self.most_outside})"
+        )
+
+
+@dataclass(frozen=True)
 class Chunking:
     """Whether cutting a signal differently changed a bit of any output, or of the state at the end.
 
@@ -132,6 +165,7 @@ class Report:
 
     law:      what was compared with what, in words.
     notes:    whatever a reader should know before trusting the verdict.
+    draws:    outputs and states that depend on random numbers, judged by their distribution.
     excluded: outputs and states that were not compared, each with the reason.
     """
 
@@ -150,6 +184,7 @@ class Report:
     weights_bytes: int
     rows: tuple[Row, ...]
     chunkings: tuple[Chunking, ...]
+    draws: tuple[Draw, ...] = ()
     excluded: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     culprit: Culprit | None = None
@@ -157,10 +192,10 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """No row fails, each output and state passes on some signal, every chunking is bit-identical, and something was
-        compared at all."""
+        """No row fails, each output and state passes on some signal, every chunking is bit-identical, random numbers have the
+        file's distribution, and something was compared at all."""
         no_failure = all(r.first_bad is None for r in self.rows) and all(c.passed for c in self.chunkings)
-        return bool(self.rows) and no_failure and not self.open
+        return bool(self.rows or self.draws) and no_failure and all(d.passed for d in self.draws) and not self.open
 
     @property
     def open(self) -> tuple[str, ...]:
@@ -171,7 +206,7 @@ class Report:
     @property
     def verdict(self) -> str:
         """The result in one sentence."""
-        if not self.rows:
+        if not self.rows and not self.draws:
             return "nothing could be compared with onnxruntime"
         bad = [r for r in self.rows if r.first_bad is not None]
         if bad:
@@ -182,12 +217,25 @@ class Report:
             )
         if not all(c.passed for c in self.chunkings):
             return "cutting the signal into blocks changes bits"
+        wrong = [d for d in self.draws if not d.passed]
+        if wrong:
+            return f"random numbers are distributed otherwise than in onnxruntime: {wrong[0]}"
         if self.open:
             return f"no signal decides about {', '.join(self.open)}: the differences are within onnxruntime's own noise"
+        if not self.rows:
+            return self.drawn
         passed = [r for r in self.rows if r.passed]
         worst = max(r.max_abs / r.tolerance if r.tolerance else 0.0 for r in passed)
         rest = f"; {len(self.rows) - len(passed)} undecided, within onnxruntime's own noise" * (len(passed) < len(self.rows))
-        return f"{len(passed)} comparisons with onnxruntime pass, the worst uses {worst:.1%} of its tolerance{rest}"
+        return f"{len(passed)} comparisons with onnxruntime pass, the worst uses {worst:.1%} of its tolerance{rest}" + (
+            f"; {self.drawn}" if self.draws else ""
+        )
+
+    @property
+    def drawn(self) -> str:
+        """What was found about random outputs, where they pass."""
+        names = dict.fromkeys(d.name for d in self.draws)
+        return f"{', '.join(names)}: random, distributed as in onnxruntime" if names else ""
 
     def to_json(self) -> str:
         """Everything but the curves, as JSON text. NaN and Inf become strings."""
@@ -196,6 +244,8 @@ class Report:
         data["passed"], data["verdict"] = self.passed, self.verdict
         for row, record in zip(self.rows, data["rows"], strict=True):
             record["passed"] = row.passed
+        for draw, record in zip(self.draws, data["draws"], strict=True):
+            record["passed"] = draw.passed
         return json.dumps(_plain(data), indent=2, allow_nan=False)
 
 
@@ -257,6 +307,7 @@ def report_table(report: Report) -> RenderableType:
     for name, text in facts(report):
         head.add_row(Text(name, style="dim"), Text(text))
     parts: list[RenderableType] = [head, _rows(report), _chunkings(report)]
+    parts += [Text.assemble(("random: ", "green" if d.passed else "bold red"), str(d)) for d in report.draws]
     for name, reason in report.excluded.items():
         parts.append(Text.assemble(("not compared: ", "yellow"), f"{name}: {reason}"))
     parts += [Text.assemble(("note: ", "yellow"), note) for note in report.notes]

@@ -15,10 +15,11 @@ from streamrnn import Engine
 from streamrnn.errors import InputError, UnsupportedError
 from streamrnn.ir.graph import Array, Graph
 from streamrnn.ir.op import get_op
+from streamrnn_converters.draws import judge
 from streamrnn_converters.laws import Law, Outcome, choose_law
 from streamrnn_converters.locate import locate
 from streamrnn_converters.oracle import Session
-from streamrnn_converters.report import Culprit, Report
+from streamrnn_converters.report import Culprit, Draw, Report
 from streamrnn_converters.signals import Signal, built_in_signals, given_signal
 
 _PACKAGES = ("streamrnn", "numpy", "numba", "llvmlite", "onnx", "onnxruntime")
@@ -39,7 +40,8 @@ def validate(
     seed:   of the random signals and chunk sizes.
 
     Tolerances are 1e-4 * max(1, max |y|) for outputs and 5e-4 * max(1, max |s|) for states, zero for integers and bools. Beyond
-    them a comparison fails, unless onnxruntime itself answers so much to a unit in the last place of the input.
+    them a comparison fails, unless onnxruntime itself answers so much to a unit in the last place of the input. Outputs and
+    states that depend on random numbers are judged by their distribution instead, see `draws`.
 
     Raises UnsupportedError where onnxruntime cannot run the file, InputError where `inputs` does not fit,
     MissingExtraError without onnxruntime.
@@ -48,12 +50,15 @@ def validate(
         raise InputError(f"{steps} steps are nothing to compare; give at least 1")
     notes: list[str] = []
     session = Session(path, notify=notes.append)
-    law = choose_law(engine, session, _other(path, session, notes), seed, _not_compared(engine, session))
+    excluded = {name: "it is no output of the file" for name in engine.outputs if name not in session.outputs}
+    random = tuple(name for name in random_results(engine.graph) if name not in excluded)
+    law = choose_law(engine, session, _other(path, session, notes), seed, excluded, random)
     signals = built_in_signals(engine, steps, seed)
     if inputs is not None:
         signals.append(given_signal(engine, inputs))
     outcomes = [(signal, _run(law, signal, noise=index == 0)) for index, signal in enumerate(signals)]
-    return _report(path, law, outcomes, notes, steps)
+    draws = tuple(draw for signal in signals for draw in judge(law, signal, random)) if random else ()
+    return _report(path, law, outcomes, draws, notes, steps)
 
 
 def _run(law: Law, signal: Signal, *, noise: bool) -> Outcome:
@@ -73,7 +78,14 @@ def _other(path: str | Path, session: Session, notes: list[str]) -> Session:
         return session
 
 
-def _report(path: str | Path, law: Law, outcomes: list[tuple[Signal, Outcome]], notes: list[str], steps: int) -> Report:
+def _report(
+    path: str | Path,
+    law: Law,
+    outcomes: list[tuple[Signal, Outcome]],
+    draws: tuple[Draw, ...],
+    notes: list[str],
+    steps: int,
+) -> Report:
     engine = law.engine
     tracks = [(signal, track) for signal, outcome in outcomes for track in outcome.tracks if track.steps]
     for _, outcome in outcomes:
@@ -102,6 +114,7 @@ def _report(path: str | Path, law: Law, outcomes: list[tuple[Signal, Outcome]], 
         state_bytes=engine.state_bytes,
         weights_bytes=engine.weights_bytes,
         rows=rows,
+        draws=draws,
         chunkings=tuple(outcome.chunking for _, outcome in outcomes),
         excluded=dict(law.excluded),
         notes=tuple(notes),
@@ -124,17 +137,8 @@ def _culprit(law: Law, outcomes: list[tuple[Signal, Outcome]]) -> Culprit | None
     return locate(law, outcomes[k][0], step)
 
 
-def _not_compared(engine: Engine, session: Session) -> dict[str, str]:
-    """Outputs and states without a counterpart, each with the reason."""
-    excluded = {name: "it depends on a random draw" for name in random_results(engine.graph)}
-    for name in engine.outputs:
-        if name not in session.outputs:
-            excluded.setdefault(name, "it is no output of the file")
-    return excluded
-
-
 def random_results(graph: Graph) -> list[str]:
-    """Outputs, and states by name, that depend on a node which draws random numbers."""
+    """Outputs, and states by name, that depend on a node which draws random numbers; its generator is none of them."""
     random: set[str] = set()
     while True:
         before = len(random)
@@ -144,7 +148,8 @@ def random_results(graph: Graph) -> list[str]:
         random |= {state.read for state in graph.states if state.write in random}
         if len(random) == before:
             break
-    return [*(n for n in graph.outputs if n in random), *(s.name for s in graph.states if s.write in random)]
+    states = (s.name for s in graph.states if s.write in random and s.kind != "generator")
+    return [*(n for n in graph.outputs if n in random), *states]
 
 
 def versions() -> dict[str, str]:

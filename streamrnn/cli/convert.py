@@ -68,6 +68,8 @@ def _validated(model: Path, engine: Engine, steps: int) -> None:
         raise typer.Exit(1)
     worst = max((row.max_abs for row in report.rows), default=0.0)
     talk().print(f"[green]validated[/]: {steps} steps, largest difference from onnxruntime {worst:.1e}")
+    if report.drawn:
+        talk().print(escape(report.drawn))
 
 
 class _Stages:
