@@ -13,6 +13,8 @@ from streamrnn.errors import BindingError, NotStreamableError
 from streamrnn.ir.file import fingerprint
 from streamrnn.ir.graph import Graph, Stage
 from streamrnn.ir.verify import verify
+from streamrnn_converters.audio import is_audio
+from streamrnn_converters.audio.convert import convert_audio
 from streamrnn_converters.onnx.raw import RawModel
 from streamrnn_converters.onnx.reader import read_model
 from streamrnn_converters.onnx.state_map import Pair, attach_states, find_pairs
@@ -48,9 +50,12 @@ def convert(
     time_axis: Mapping[str, int] | None = None,
     lookahead: int = 0,
     outputs: Sequence[str] | None = None,
+    layers: str = "",
+    prewarm: bool = False,
     dump: Callable[[str, Graph], None] | None = None,
 ) -> Graph:
-    """The step graph of a model file.
+    """The step graph of a model file: ONNX, or one of the audio formats (NAM, AIDA-X, GuitarML, RTNeural), which take `layers`,
+    `prewarm` and `dump` alone.
 
     mode:      "frame": one step is one frame of the time axis. "window": one step is one call of the file. "auto": frame
                where every op allows it, else window; the reason is kept in meta["mode_reason"].
@@ -60,11 +65,31 @@ def convert(
     time_axis: {input: axis} of time in frame mode; found where the file leaves one possibility.
     lookahead: frames per chunk for a bidirectional model in frame mode: the backward pass restarts at each chunk's end.
     outputs:   import these outputs of the file alone (state outputs included); what only the others need is left out.
+    layers:    how the modules of a PyTorch state_dict in JSON are connected: "gru,dense".
+    prewarm:   start an audio model from the state after the silence that the format's player feeds before the first sound.
     dump:      called with the name of each stage and its graph.
 
     Raises ModelFileError, UnsupportedError, BindingError, StatePairError, ShapeError, and NotStreamableError where frame
     mode was asked for and a node needs the whole clip.
     """
+    path = Path(path)
+    if is_audio(path):
+        if mode == "window":
+            raise BindingError(f"{path}: --mode window belongs to ONNX files: one step of an audio model is one sample")
+        foreign = {
+            "bind": bind,
+            "shape": shape,
+            "pair": pair,
+            "time_axis": time_axis,
+            "lookahead": lookahead,
+            "outputs": outputs,
+        }
+        return convert_audio(path, foreign, layers=layers, prewarm=prewarm, dump=dump)
+    if layers or prewarm:
+        name = "--layers" if layers else "--prewarm"
+        raise BindingError(
+            f"{path}: {name} belongs to audio formats; an ONNX file says how it is connected and where it starts"
+        )
     options = Options(mode, bind or {}, shape or {}, pair or {}, time_axis or {}, lookahead, outputs)
     return _Import(read_model(path), options, Pipeline(dump)).run()
 

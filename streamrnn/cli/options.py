@@ -14,7 +14,13 @@ import typer
 from streamrnn.engine import Engine, load
 from streamrnn.errors import BindingError, InputError, ModelFileError
 
-Model = Annotated[Path, typer.Argument(help="Model file: .onnx, or .srnn from `streamrnn convert`.", show_default=False)]
+Model = Annotated[
+    Path,
+    typer.Argument(
+        help="Model file: .onnx, .nam, .json (AIDA-X, GuitarML, RTNeural), or .srnn from `streamrnn convert`.",
+        show_default=False,
+    ),
+]
 Held = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Hold an input of the signal: drive=0.7.")]
 Channel = Annotated[int | None, typer.Option(help="Channel of a sound file, from 0.")]
 #: option -> (type, default), in the order of `--help`
@@ -44,6 +50,14 @@ _SHARED: dict[str, tuple[Any, Any]] = {
         0,
     ),
     "outputs": (Annotated[str, typer.Option(metavar="A,B", help="Import these outputs of the file alone.")], ""),
+    "layers": (
+        Annotated[str, typer.Option(metavar="A,B", help="Modules of a PyTorch state_dict (.json) in order: gru,tanh,dense.")],
+        "",
+    ),
+    "prewarm": (
+        Annotated[bool, typer.Option("--prewarm", help="Audio models: start as their own player does, after silence.")],
+        False,
+    ),
 }
 
 _Value = TypeVar("_Value")
@@ -60,6 +74,8 @@ class Conversion:
     time_axis: Sequence[str] = ()
     lookahead: int = 0
     outputs: str = ""
+    layers: str = ""
+    prewarm: bool = False
 
     def keywords(self) -> dict[str, Any]:
         """Arguments of `streamrnn_converters.convert`, those that were given alone. Raises BindingError."""
@@ -80,6 +96,10 @@ class Conversion:
             found["lookahead"] = self.lookahead
         if self.outputs:
             found["outputs"] = [name.strip() for name in self.outputs.split(",")]
+        if self.layers:
+            found["layers"] = self.layers
+        if self.prewarm:
+            found["prewarm"] = True
         return found
 
 
