@@ -30,7 +30,7 @@ from streamrnn.ir.op import Op, Site, StateSpec, Streamed, Tolerance, register
 from streamrnn.ir.types import DType, StreamType, TensorType
 from streamrnn.kernels import random as kernels
 from streamrnn.kernels._jit import Kernel
-from streamrnn.ops._moves import POINTERS, as_numbers
+from streamrnn.ops._moves import as_numbers, pointer_of
 from streamrnn.ops._time import only
 
 _STATE = TensorType(DType.I64, (1,))
@@ -58,7 +58,7 @@ def _unit(bits: Array) -> Array:
 
 def _scalar(dtype: DType) -> str:
     """The C type of one element."""
-    return POINTERS[dtype].removesuffix("p")
+    return pointer_of(dtype).removesuffix("p")
 
 
 class _Random(Op):
@@ -254,7 +254,7 @@ class Multinomial(_Random):
     def make(self, site: Site, low: Lowering, bits: Place, y: Place) -> None:
         x, count = site.type(0), self.count(site)
         rows, classes = x.shape
-        kernel = kernels.multinomial.typed(x=POINTERS[x.dtype], y=POINTERS[y.dtype])
+        kernel = kernels.multinomial.typed(x=pointer_of(x.dtype), y=pointer_of(y.dtype))
         low.call(
             kernel, rows, classes, count // rows, low.input(0), bits, low.scratch(DType.F32, classes), y,
             work=20 * x.size + count * classes,
