@@ -22,8 +22,9 @@ from typing import Any
 
 import numpy as np
 from streamrnn_converters import convert
+from streamrnn_converters.draws import random_results
 from streamrnn_converters.oracle import quiet_session
-from streamrnn_converters.validate import random_results, validate
+from streamrnn_converters.validate import validate
 
 from streamrnn import BindingError, Engine, Stream, StreamRNNError
 from streamrnn.ir.graph import Array

@@ -13,10 +13,10 @@ import pytest
 from contract import floats
 from onnx import helper as h
 from streamrnn_converters import convert
-from streamrnn_converters.draws import FALSE_ALARM, compared, distance, outside
+from streamrnn_converters.draws import FALSE_ALARM, compared, distance, outside, random_results
 from streamrnn_converters.page import report_html
 from streamrnn_converters.report import Draw, Report, report_table
-from streamrnn_converters.validate import random_results, validate
+from streamrnn_converters.validate import validate
 
 from streamrnn import Engine
 from streamrnn.ir.graph import Attr, Graph, Node

@@ -46,7 +46,7 @@ def tolerance(kind: Kind, largest: float, *, exact: bool = False) -> float:
 
 @dataclass
 class Track:
-    """One output or state under one signal, as far as it was compared."""
+    """One output or state under one signal, as far as it was compared. `limit`: a tolerance of its own, absolute."""
 
     kind: Kind
     name: str
@@ -59,6 +59,7 @@ class Track:
     noise: dict[int, float] = field(default_factory=dict)
     kept: list[tuple[Array, Array]] = field(default_factory=list)
     every: int = 1
+    limit: float | None = None
 
     def add(self, step: int, expected: Array, found: Array) -> None:
         """Compare what the oracle and the engine have for this step; shapes may differ by axes of size 1."""
@@ -86,10 +87,10 @@ class Track:
 
     @property
     def tolerance(self) -> float:
-        return tolerance(self.kind, self.largest, exact=self.exact)
+        return tolerance(self.kind, self.largest, exact=self.exact) if self.limit is None else self.limit
 
     def row(self, signal: str) -> Row:
-        """A step counts as bad where the tolerance is exceeded and onnxruntime's own noise up to then does not explain it."""
+        """A step counts as bad where the tolerance is exceeded and the oracle's own noise up to then does not explain it."""
         beyond = [(step, worst) for step, worst in zip(self.steps, self.worst, strict=True) if worst > self.tolerance]
         bad = [step for step, worst in beyond if not worst <= NOISE_FACTOR * self._noise_until(step)]
         return Row(

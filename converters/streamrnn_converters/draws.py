@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from streamrnn import Engine, Stream
-from streamrnn.ir.graph import Array
+from streamrnn.ir.graph import Array, Graph
+from streamrnn.ir.op import get_op
 from streamrnn.plan import Port
 from streamrnn_converters.compare import peak, tolerance
 from streamrnn_converters.laws import CallLaw, ClipLaw, Law, frames_of
@@ -172,3 +173,18 @@ def _picked(rows: Sequence[Array]) -> Array:
 
 def _named(engine: Engine, result: Array | Mapping[str, Array]) -> Mapping[str, Array]:
     return result if isinstance(result, Mapping) else {next(iter(engine.outputs)): result}
+
+
+def random_results(graph: Graph) -> list[str]:
+    """Outputs, and states by name, that depend on a node which draws random numbers; its generator is none of them."""
+    random: set[str] = set()
+    while True:
+        before = len(random)
+        for node in graph.nodes:
+            if not get_op(node).deterministic or random.intersection(node.inputs):
+                random.update(name for name in node.outputs if name)
+        random |= {state.read for state in graph.states if state.write in random}
+        if len(random) == before:
+            break
+    states = (s.name for s in graph.states if s.write in random and s.kind != "generator")
+    return [*(n for n in graph.outputs if n in random), *states]

@@ -66,9 +66,8 @@ def report_html(report: Report) -> str:
         "<h2>Differences</h2>",
         _rows(report),
         '<p class="soft">max rel: per step, relative to the largest magnitude of that step. noise: largest difference of '
-        "onnxruntime from itself, without its graph optimisations and with each float of the input moved by a unit in its last "
-        "place; measured on the first signal and where the tolerance is left. undecided: beyond the tolerance, but within "
-        f"{NOISE_FACTOR:g} times the noise.</p>",
+        f"{escape(report.oracle)} from itself, {escape(report.noise_of)}; measured on the first signal and where the tolerance "
+        f"is left. undecided: beyond the tolerance, but within {NOISE_FACTOR:g} times the noise.</p>",
         "<h2>Chunking</h2>",
         '<p class="soft">The signal cut otherwise, bit by bit against single steps: outputs, and the state at the end.</p>',
         _chunkings(report),
@@ -171,7 +170,7 @@ def _plots(report: Report) -> list[str]:
     order = {id(c): k for k, c in enumerate(report.curves)}
     legend = "".join(
         f'<span><i style="border-color:{colour}"></i>{text}</span>'
-        for colour, text in ((_ORACLE, "onnxruntime"), (_ENGINE, "streamrnn"), (_LIMIT, "tolerance"))
+        for colour, text in ((_ORACLE, report.oracle), (_ENGINE, "streamrnn"), (_LIMIT, "tolerance"))
     )
     parts = [
         "<h2>Outputs over time</h2>",
@@ -215,9 +214,7 @@ def _plot(curve: Curve) -> str:
     svg = io.BytesIO()
     figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
     image = base64.b64encode(svg.getvalue()).decode()
-    label = escape(
-        f"{curve.name}[{curve.element}] under signal {curve.signal}, onnxruntime and streamrnn, and their difference"
-    )
+    label = escape(f"{curve.name}[{curve.element}] under signal {curve.signal}, oracle and streamrnn, and their difference")
     return f'<img alt="{label}" width="100%" src="data:image/svg+xml;base64,{image}">'
 
 

@@ -27,9 +27,8 @@ class Row:
                are left out).
     first_bad: first step at which `tolerance` is exceeded and noise does not explain it, or None.
     tolerance: on |engine - oracle|, absolute.
-    noise:     largest difference of onnxruntime from itself: without its graph optimisations, and with each float of the input
-               moved by a unit in its last place. Measured on the first signal, and on every signal that leaves the tolerance;
-               else None.
+    noise:     largest difference of the oracle from itself, made as `Report.noise_of` says. Measured on the first signal, and
+               on every signal that leaves the tolerance; else None.
     undecided: `tolerance` is exceeded, but no step is further off than `compare.NOISE_FACTOR` times the noise up to it, so
                that this signal says nothing about the engine.
     nonfinite: NaN and Inf elements that oracle and engine have in the same places; they count as equal.
@@ -163,7 +162,7 @@ class Curve:
 class Report:
     """The result of `validate`. Times are in steps; delay and receptive field in input frames; sizes in bytes.
 
-    law:      what was compared with what, in words.
+    law:      what was compared with what, in words; `oracle`: with whom; noise_of: how its noise was made.
     notes:    whatever a reader should know before trusting the verdict.
     draws:    outputs and states that depend on random numbers, judged by their distribution.
     excluded: outputs and states that were not compared, each with the reason.
@@ -189,6 +188,8 @@ class Report:
     notes: tuple[str, ...] = ()
     culprit: Culprit | None = None
     curves: tuple[Curve, ...] = field(default=(), repr=False, compare=False)
+    oracle: str = "onnxruntime"
+    noise_of: str = ""
 
     @property
     def passed(self) -> bool:
@@ -207,7 +208,7 @@ class Report:
     def verdict(self) -> str:
         """The result in one sentence."""
         if not self.rows and not self.draws:
-            return "nothing could be compared with onnxruntime"
+            return f"nothing could be compared with {self.oracle}"
         bad = [r for r in self.rows if r.first_bad is not None]
         if bad:
             first = min(bad, key=lambda r: r.first_bad or 0)
@@ -221,13 +222,13 @@ class Report:
         if wrong:
             return f"random numbers are distributed otherwise than in onnxruntime: {wrong[0]}"
         if self.open:
-            return f"no signal decides about {', '.join(self.open)}: the differences are within onnxruntime's own noise"
+            return f"no signal decides about {', '.join(self.open)}: the differences are within the noise of {self.oracle}"
         if not self.rows:
             return self.drawn
         passed = [r for r in self.rows if r.passed]
         worst = max(r.max_abs / r.tolerance if r.tolerance else 0.0 for r in passed)
-        rest = f"; {len(self.rows) - len(passed)} undecided, within onnxruntime's own noise" * (len(passed) < len(self.rows))
-        return f"{len(passed)} comparisons with onnxruntime pass, the worst uses {worst:.1%} of its tolerance{rest}" + (
+        rest = f"; {len(self.rows) - len(passed)} undecided, within the noise of {self.oracle}" * (len(passed) < len(self.rows))
+        return f"{len(passed)} comparisons with {self.oracle} pass, the worst uses {worst:.1%} of its tolerance{rest}" + (
             f"; {self.drawn}" if self.draws else ""
         )
 
@@ -235,7 +236,7 @@ class Report:
     def drawn(self) -> str:
         """What was found about random outputs, where they pass."""
         names = dict.fromkeys(d.name for d in self.draws)
-        return f"{', '.join(names)}: random, distributed as in onnxruntime" if names else ""
+        return f"{', '.join(names)}: random, distributed as in {self.oracle}" if names else ""
 
     def to_json(self) -> str:
         """Everything but the curves, as JSON text. NaN and Inf become strings."""

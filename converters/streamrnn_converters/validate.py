@@ -1,7 +1,7 @@
-"""Whether the streamed model is still the trained model: onnxruntime on the original file against the compiled step.
+"""Whether the streamed model is still the trained model: the file's oracle against the compiled step.
 
 Every signal goes through the engine by single steps, by blocks and by chunks of random size, which must give the same bits;
-the single steps are compared with onnxruntime. How steps correspond to calls of the file is in `laws.py`.
+the single steps are compared with the oracle: onnxruntime on an ONNX file, a float64 formula on an audio format (`oracles.py`).
 """
 
 from __future__ import annotations
@@ -12,13 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from streamrnn import Engine
-from streamrnn.errors import InputError, UnsupportedError
-from streamrnn.ir.graph import Array, Graph
-from streamrnn.ir.op import get_op
-from streamrnn_converters.draws import judge
-from streamrnn_converters.laws import Law, Outcome, choose_law
-from streamrnn_converters.locate import locate
-from streamrnn_converters.oracle import Session
+from streamrnn.errors import InputError
+from streamrnn.ir.graph import Array
+from streamrnn_converters.laws import Outcome
+from streamrnn_converters.oracles import Oracle, oracle_for
 from streamrnn_converters.report import Culprit, Draw, Report
 from streamrnn_converters.signals import Signal, built_in_signals, given_signal
 
@@ -33,81 +30,71 @@ def validate(
     inputs: Mapping[str, Array] | None = None,
     seed: int = 0,
 ) -> Report:
-    """Compare `engine` with onnxruntime on the ONNX file it was converted from.
+    """Compare `engine` with the oracle of the file it was converted from.
 
     steps:  length of each built-in signal: random, silent, loud, impulses.
     inputs: a further signal, one array per input of the engine; see `given_signal` for its shapes.
     seed:   of the random signals and chunk sizes.
 
     Tolerances are 1e-4 * max(1, max |y|) for outputs and 5e-4 * max(1, max |s|) for states, zero for integers and bools. Beyond
-    them a comparison fails, unless onnxruntime itself answers so much to a unit in the last place of the input. Outputs and
+    them a comparison fails, unless the oracle itself answers so much to a unit in the last place of the input. Outputs and
     states that depend on random numbers are judged by their distribution instead, see `draws`.
 
-    Raises UnsupportedError where onnxruntime cannot run the file, InputError where `inputs` does not fit,
-    MissingExtraError without onnxruntime.
+    Raises UnsupportedError where onnxruntime cannot run an ONNX file, ModelFileError where an audio file cannot be read,
+    InputError where `inputs` does not fit, MissingExtraError without onnxruntime.
     """
     if steps < 1:
         raise InputError(f"{steps} steps are nothing to compare; give at least 1")
-    notes: list[str] = []
-    session = Session(path, notify=notes.append)
-    excluded = {name: "it is no output of the file" for name in engine.outputs if name not in session.outputs}
-    random = tuple(name for name in random_results(engine.graph) if name not in excluded)
-    law = choose_law(engine, session, _other(path, session, notes), seed, excluded, random)
+    oracle = oracle_for(path, engine, seed)
     signals = built_in_signals(engine, steps, seed)
     if inputs is not None:
         signals.append(given_signal(engine, inputs))
-    outcomes = [(signal, _run(law, signal, noise=index == 0)) for index, signal in enumerate(signals)]
-    draws = tuple(draw for signal in signals for draw in judge(law, signal, random)) if random else ()
-    return _report(path, law, outcomes, draws, notes, steps)
+    outcomes = [(signal, _run(oracle, signal, noise=index == 0)) for index, signal in enumerate(signals)]
+    draws = tuple(draw for signal in signals for draw in oracle.draws(signal))
+    return _report(path, engine, oracle, [*outcomes, *oracle.own_tests()], draws, steps, seed)
 
 
-def _run(law: Law, signal: Signal, *, noise: bool) -> Outcome:
-    """Where the tolerance is left, a second run measures how far onnxruntime is from itself on that signal."""
-    outcome = law.run(signal, noise=noise)
+def _run(oracle: Oracle, signal: Signal, *, noise: bool) -> Outcome:
+    """Where the tolerance is left, a second run measures how far the oracle is from itself on that signal."""
+    outcome = oracle.run(signal, noise=noise)
     if noise or all(track.row(signal.name).passed for track in outcome.tracks):
         return outcome
-    return law.run(signal, noise=True)
-
-
-def _other(path: str | Path, session: Session, notes: list[str]) -> Session:
-    """The file without graph optimisations, to measure onnxruntime against itself."""
-    try:
-        return Session(path, optimise=False)
-    except UnsupportedError as error:
-        notes.append(f"onnxruntime runs the file with its graph optimisations alone: {error}")
-        return session
+    return oracle.run(signal, noise=True)
 
 
 def _report(
     path: str | Path,
-    law: Law,
+    engine: Engine,
+    oracle: Oracle,
     outcomes: list[tuple[Signal, Outcome]],
     draws: tuple[Draw, ...],
-    notes: list[str],
     steps: int,
+    seed: int,
 ) -> Report:
-    engine = law.engine
+    notes = list(oracle.notes)
     tracks = [(signal, track) for signal, outcome in outcomes for track in outcome.tracks if track.steps]
     for _, outcome in outcomes:
         notes += outcome.notes
     rows = tuple(track.row(signal.name) for signal, track in tracks)
     for row in rows:
         if row.nonfinite:
-            notes.append(f"signal '{row.signal}': {row.kind} '{row.name}' has {row.nonfinite} NaN or Inf in onnxruntime")
+            notes.append(f"signal '{row.signal}': {row.kind} '{row.name}' has {row.nonfinite} NaN or Inf in {oracle.name}")
         if row.undecided:
             notes.append(
-                f"signal '{row.signal}': {row.kind} '{row.name}' differs by {row.max_abs:.2e}, and onnxruntime by "
+                f"signal '{row.signal}': {row.kind} '{row.name}' differs by {row.max_abs:.2e}, and {oracle.name} by "
                 f"{row.noise:.2e} from itself once the input is moved by a unit in the last place; the signal decides nothing"
             )
     return Report(
         model=str(path),
+        oracle=oracle.name,
+        noise_of=oracle.noise,
         fingerprint=engine.fingerprint,
         versions=versions(),
-        mode=law.view.mode,
+        mode=str(engine.meta.get("mode", "frame" if engine.graph.streams else "window")),
         mode_reason=str(engine.meta.get("mode_reason", "")),
-        law=law.text,
+        law=oracle.text,
         steps=steps,
-        seed=law.seed,
+        seed=seed,
         frames=engine.frames,
         delay=engine.delay,
         receptive_field=engine.receptive_field,
@@ -116,14 +103,14 @@ def _report(
         rows=rows,
         draws=draws,
         chunkings=tuple(outcome.chunking for _, outcome in outcomes),
-        excluded=dict(law.excluded),
+        excluded=dict(oracle.excluded),
         notes=tuple(notes),
-        culprit=_culprit(law, outcomes),
+        culprit=_culprit(oracle, outcomes),
         curves=tuple(c for signal, t in tracks if t.kind == "output" and (c := t.curve(signal.name)) is not None),
     )
 
 
-def _culprit(law: Law, outcomes: list[tuple[Signal, Outcome]]) -> Culprit | None:
+def _culprit(oracle: Oracle, outcomes: list[tuple[Signal, Outcome]]) -> Culprit | None:
     """Look into the signal that failed first."""
     failed = [
         (row.first_bad, k)
@@ -134,22 +121,7 @@ def _culprit(law: Law, outcomes: list[tuple[Signal, Outcome]]) -> Culprit | None
     if not failed:
         return None
     step, k = min(failed)
-    return locate(law, outcomes[k][0], step)
-
-
-def random_results(graph: Graph) -> list[str]:
-    """Outputs, and states by name, that depend on a node which draws random numbers; its generator is none of them."""
-    random: set[str] = set()
-    while True:
-        before = len(random)
-        for node in graph.nodes:
-            if not get_op(node).deterministic or random.intersection(node.inputs):
-                random.update(name for name in node.outputs if name)
-        random |= {state.read for state in graph.states if state.write in random}
-        if len(random) == before:
-            break
-    states = (s.name for s in graph.states if s.write in random and s.kind != "generator")
-    return [*(n for n in graph.outputs if n in random), *states]
+    return oracle.locate(outcomes[k][0], step)
 
 
 def versions() -> dict[str, str]:

@@ -24,7 +24,7 @@ def convert(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Where to write; the model's name with .srnn else.")
     ] = None,
-    check: Annotated[bool, typer.Option("--validate/--no-validate", help="Compare with onnxruntime before writing.")] = True,
+    check: Annotated[bool, typer.Option("--validate/--no-validate", help="Compare with an oracle before writing.")] = True,
     steps: Annotated[int, typer.Option(min=1, help="Steps of that comparison.")] = 200,
     dump: Annotated[
         str | None, typer.Option(metavar="DIR|-", help="Write the text of each stage to a folder or stdout.")
@@ -32,7 +32,7 @@ def convert(
 ) -> None:
     """Turn a model file into a `.srnn` file that runs without the converters.
 
-    Nothing is written if the comparison with onnxruntime fails.
+    Nothing is written if the comparison fails: with onnxruntime, or, for audio formats, with a float64 formula.
     """
     if model.suffix == ".srnn":
         raise ModelFileError(f"{model}: it is converted already; `streamrnn inspect` shows what is in it")
@@ -56,18 +56,18 @@ def convert(
 
 
 def _validated(model: Path, engine: Engine, steps: int) -> None:
-    """Compare with onnxruntime; exit 1 where it fails."""
+    """Compare with the oracle; exit 1 where it fails."""
     from streamrnn_converters.report import report_table
     from streamrnn_converters.validate import validate
 
-    notify(f"validating {steps} steps against onnxruntime")
+    notify(f"validating {steps} steps against what the file computes")
     report = validate(model, engine, steps=steps)
     if not report.passed:
         talk().print(report_table(report))
         talk().print("[bold red]nothing was written:[/] the step does not compute what the file computes")
         raise typer.Exit(1)
     worst = max((row.max_abs for row in report.rows), default=0.0)
-    talk().print(f"[green]validated[/]: {steps} steps, largest difference from onnxruntime {worst:.1e}")
+    talk().print(f"[green]validated[/]: {steps} steps, largest difference from {escape(report.oracle)} {worst:.1e}")
     if report.drawn:
         talk().print(escape(report.drawn))
 

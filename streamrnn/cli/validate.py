@@ -16,7 +16,7 @@ from streamrnn.files import write_aside
 
 @opt.takes_conversion
 def validate(
-    model: Annotated[Path, typer.Argument(help="The original model file (.onnx).", show_default=False)],
+    model: Annotated[Path, typer.Argument(help="The original model file (.onnx, .nam, .json).", show_default=False)],
     how: opt.Conversion,
     steps: Annotated[int, typer.Option(min=1, help="Steps of each signal.")] = 1000,
     signal: Annotated[
@@ -28,8 +28,8 @@ def validate(
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with plots.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random signals.")] = 0,
 ) -> None:
-    """Compare the compiled step with onnxruntime on the original file: by step, by block and by random chunks, on random,
-    silent, loud and given input. Exit code 1 if anything is outside its tolerance."""
+    """Compare the compiled step with onnxruntime on the original file, or, for audio formats, with a float64 formula: by step,
+    by block and by random chunks, on random, silent, loud and given input. Exit code 1 if anything is outside its tolerance."""
     if model.suffix == ".srnn":
         raise ModelFileError(f"{model}: a .srnn file has no oracle; validate the file it was converted from")
     for output in (as_json, report):

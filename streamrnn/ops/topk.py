@@ -39,9 +39,7 @@ class TopK(Op):
         if x.dtype is DType.BOOL:
             raise UnsupportedError(f"node '{site.node.name}' (TopK): truth values have no order; put a Cast in front of it")
         if x.dtype is DType.F16:
-            raise UnsupportedError(
-                f"node '{site.node.name}' (TopK): float16 is stored, not compared; put a Cast in front of it"
-            )
+            raise UnsupportedError(f"node '{site.node.name}' (TopK): float16 is not compared; put a Cast in front of it")
         if len(given) != 1 or not 0 <= given[0] <= x.shape[axis]:
             raise site.shape_error(f"K {given} is not one number up to the {x.shape[axis]} elements on axis {axis} of {x}")
         shape = (*x.shape[:axis], given[0], *x.shape[axis + 1 :])

@@ -25,8 +25,11 @@ def is_audio(path: Path) -> bool:
     """Whether a file is meant to be one of these formats: by its name, or because it begins as JSON does."""
     if path.suffix.lower() in SUFFIXES:
         return True
-    with path.open("rb") as file:
-        return file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"
+    try:
+        with path.open("rb") as file:
+            return file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"
+    except OSError:
+        return False
 
 
 def read_audio(path: Path, layers: str = "") -> AudioModel:

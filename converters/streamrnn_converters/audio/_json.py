@@ -22,12 +22,16 @@ _REMEDY = "the file is altered or not of this format; export it again"
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file. Raises ModelFileError, OSError."""
-    size = path.stat().st_size
-    if size > MAX_FILE:
-        raise ModelFileError(f"{path}: {size} bytes, at most {MAX_FILE} are read; no audio model is that large")
+    """The value in a JSON file. Raises ModelFileError."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE + 1)
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read ({error.strerror}); is it a model file?") from None
+    if len(data) > MAX_FILE:
+        raise ModelFileError(f"{path}: more than {MAX_FILE} bytes are not read; no audio model is that large")
+    try:
+        text = data.decode("utf-8-sig")
         return json.loads(text, object_pairs_hook=_object, parse_constant=_no_number, parse_float=_float)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]

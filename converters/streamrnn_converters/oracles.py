@@ -1,0 +1,108 @@
+"""Who says what a model file computes: onnxruntime for ONNX, a formula in float64 for audio formats.
+
+`validate` asks an Oracle, whichever the file has, and knows neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from streamrnn import Engine
+from streamrnn.errors import UnsupportedError
+from streamrnn_converters.audio import is_audio
+from streamrnn_converters.draws import judge, random_results
+from streamrnn_converters.laws import Law, Outcome, choose_law
+from streamrnn_converters.locate import locate
+from streamrnn_converters.oracle import Session
+from streamrnn_converters.report import Culprit, Draw
+from streamrnn_converters.signals import Signal
+
+
+class Oracle(Protocol):
+    """What a file computes, found without the engine's own code."""
+
+    @property
+    def name(self) -> str:
+        """Who this is, for sentences: "onnxruntime"."""
+
+    @property
+    def text(self) -> str:
+        """What is compared with what, in words."""
+
+    @property
+    def noise(self) -> str:
+        """What the noise in the report is."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a reader should know before trusting the verdict; grows while signals run."""
+
+    @property
+    def excluded(self) -> Mapping[str, str]:
+        """Outputs and states that are not compared, each with the reason; grows while signals run."""
+
+    def run(self, signal: Signal, *, noise: bool) -> Outcome:
+        """The engine against the oracle on one signal; with `noise`, the oracle against itself too."""
+
+    def draws(self, signal: Signal) -> Sequence[Draw]:
+        """Outputs and states that depend on random numbers, judged by their distribution under one signal."""
+
+    def own_tests(self) -> Sequence[tuple[Signal, Outcome]]:
+        """What the file itself says about certain signals, compared."""
+
+    def locate(self, signal: Signal, step: int) -> Culprit | None:
+        """Where a difference comes from, which `signal` first shows at `step`."""
+
+
+def oracle_for(path: str | Path, engine: Engine, seed: int) -> Oracle:
+    """The oracle of the file that `engine` was converted from. Raises what reading the file raises, MissingExtraError."""
+    if is_audio(Path(path)):
+        from streamrnn_converters.audio.judge import AudioOracle
+
+        return AudioOracle(Path(path), engine, seed)
+    return OnnxOracle(path, engine, seed)
+
+
+class OnnxOracle:
+    """onnxruntime on the original file. How steps correspond to its calls is a Law."""
+
+    name = "onnxruntime"
+    noise = "without its graph optimisations and with each float of the input moved by a unit in its last place"
+
+    def __init__(self, path: str | Path, engine: Engine, seed: int) -> None:
+        self.notes: list[str] = []
+        session = Session(path, notify=self.notes.append)
+        other = self._other(path, session)
+        excluded = {name: "it is no output of the file" for name in engine.outputs if name not in session.outputs}
+        self.random = tuple(name for name in random_results(engine.graph) if name not in excluded)
+        self.law: Law = choose_law(engine, session, other, seed, excluded, self.random)
+
+    def _other(self, path: str | Path, session: Session) -> Session:
+        """The file without graph optimisations, to measure onnxruntime against itself."""
+        try:
+            return Session(path, optimise=False)
+        except UnsupportedError as error:
+            self.notes.append(f"onnxruntime runs the file with its graph optimisations alone: {error}")
+            return session
+
+    @property
+    def text(self) -> str:
+        return self.law.text
+
+    @property
+    def excluded(self) -> Mapping[str, str]:
+        return self.law.excluded
+
+    def run(self, signal: Signal, *, noise: bool) -> Outcome:
+        return self.law.run(signal, noise=noise)
+
+    def draws(self, signal: Signal) -> Sequence[Draw]:
+        return judge(self.law, signal, self.random) if self.random else ()
+
+    def own_tests(self) -> Sequence[tuple[Signal, Outcome]]:
+        return ()
+
+    def locate(self, signal: Signal, step: int) -> Culprit | None:
+        return locate(self.law, signal, step)
