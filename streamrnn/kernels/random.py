@@ -59,7 +59,7 @@ def normal(bits: i64, mean: f32, scale: f32) -> f32:
 
 
 @kernel
-def bernoulli(bits: i64, p: f32) -> f32:
+def bernoulli(bits: i64, p: f32) -> i64:
     """1 with probability p, else 0 (also where p is NaN)."""
     return 1 if unit(bits) < p else 0
 

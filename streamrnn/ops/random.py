@@ -30,10 +30,11 @@ from streamrnn.ir.op import Op, Site, StateSpec, Streamed, Tolerance, register
 from streamrnn.ir.types import DType, StreamType, TensorType
 from streamrnn.kernels import random as kernels
 from streamrnn.kernels._jit import Kernel
-from streamrnn.ops._moves import as_numbers, pointer_of
+from streamrnn.ops._casts import cast_body, converted
 from streamrnn.ops._time import only
 
 _STATE = TensorType(DType.I64, (1,))
+_FLOATS = tuple(dtype for dtype in DType if dtype.is_float)
 
 
 def seed_of(site: Site) -> Array:
@@ -54,11 +55,6 @@ def random_bits(state: Array, count: int) -> tuple[Array, Array]:
 def _unit(bits: Array) -> Array:
     """In [0, 1), from the upper 53 bits."""
     return ((bits >> 11) & (1 << 53) - 1) * 2.0**-53
-
-
-def _scalar(dtype: DType) -> str:
-    """The C type of one element."""
-    return pointer_of(dtype).removesuffix("p")
 
 
 class _Random(Op):
@@ -133,19 +129,19 @@ class _Real(_Random):
         if self.inputs:
             like = site.type(0)
             default = like.dtype if like.dtype.is_float else DType.F32
-            return TensorType(self.dtype(site, default, DType.F32, DType.F64), like.shape)
+            return TensorType(self.dtype(site, default, *_FLOATS), like.shape)
         shape = site.attr_ints("shape", ())
         if min(shape, default=0) < 0:
             raise site.shape_error(f"shape {shape} has a negative size")
-        return TensorType(self.dtype(site, DType.F32, DType.F32, DType.F64), shape)
+        return TensorType(self.dtype(site, DType.F32, *_FLOATS), shape)
 
     def given(self, site: Site) -> list[float]:
         """The two parameters."""
         return [site.attr_float(name, default) for name, default in self.parameters]
 
     def make(self, site: Site, low: Lowering, bits: Place, y: Place) -> None:
-        function = self.kernel.typed(result=_scalar(y.dtype))
-        low.loop((self.count(site),), [(bits, (1,))], [Apply(function, (Register(0), *self.given(site)))], y)
+        body = [Apply(self.kernel, (Register(0), *self.given(site))), *cast_body(DType.F32, y.dtype, 1, 2)]
+        low.loop((self.count(site),), [(bits, (1,))], body, y)
 
 
 class _Normal(_Real):
@@ -217,9 +213,12 @@ class Bernoulli(_Random):
         return np.asarray(_unit(bits) < p.reshape(-1)).astype(self.drawn(site).dtype.numpy)
 
     def make(self, site: Site, low: Lowering, bits: Place, y: Place) -> None:
-        function = kernels.bernoulli.typed(p=_scalar(site.type(0).dtype), result=_scalar(y.dtype))
-        inputs = [(bits, (1,)), (low.input(0), (1,))]
-        low.loop((self.count(site),), inputs, [Apply(function, (Register(0), Register(1)))], as_numbers(y))
+        p = site.type(0).dtype
+        exact = DType.F64 if p is DType.F64 else DType.F32
+        body = cast_body(p, exact, 1, 2)
+        body.append(Apply(kernels.bernoulli.typed(p=exact.ctype), (Register(0), Register(1 + len(body)))))
+        body += cast_body(DType.I64, y.dtype, 1 + len(body), 2 + len(body))
+        low.loop((self.count(site),), [(bits, (1,)), (low.input(0), (1,))], body, y)
 
 
 @register
@@ -254,8 +253,9 @@ class Multinomial(_Random):
     def make(self, site: Site, low: Lowering, bits: Place, y: Place) -> None:
         x, count = site.type(0), self.count(site)
         rows, classes = x.shape
-        kernel = kernels.multinomial.typed(x=pointer_of(x.dtype), y=pointer_of(y.dtype))
+        scores = converted(low, low.input(0), DType.F64 if x.dtype is DType.F64 else DType.F32, x.size)
+        kernel = kernels.multinomial.typed(x=scores.dtype.pointer, y=y.dtype.pointer)
         low.call(
-            kernel, rows, classes, count // rows, low.input(0), bits, low.scratch(DType.F32, classes), y,
+            kernel, rows, classes, count // rows, scores, bits, low.scratch(DType.F32, classes), y,
             work=20 * x.size + count * classes,
         )  # fmt: skip
