@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from streamrnn.errors import GraphError, UnsupportedError
+from streamrnn.errors import GraphError, OpenValueError, UnsupportedError
 from streamrnn.ir.graph import Array, Graph, Node
 from streamrnn.ir.lowering import Apply, Arg, Lowering, Moving, Place, Skip
 from streamrnn.ir.op import Site, get_op
@@ -67,7 +67,14 @@ class Scope:
 def lower_nodes(scope: Scope) -> None:
     """Emit the calls of all nodes of a graph."""
     for index, node in enumerate(scope.graph.nodes):
-        get_op(node).lower(site_of(scope.graph, node), _NodeLowering(scope, index))
+        try:
+            get_op(node).lower(site_of(scope.graph, node), _NodeLowering(scope, index))
+        except OpenValueError as error:
+            # from inside a body: what the body captures has the same name outside
+            names = [name for name in node.inputs if name in error.inputs] or list(node.inputs)
+            if not error.inputs:
+                names = [node.inputs[error.index]]
+            raise error.depending_on(scope.graph.sources(*names)) from None
 
 
 class _NodeLowering(Lowering):

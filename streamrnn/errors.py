@@ -5,6 +5,8 @@ A message names the place (node, input, file), the reason and the remedy. The co
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class StreamRNNError(Exception):
     """Base of all errors of this package."""
@@ -16,6 +18,31 @@ class ModelFileError(StreamRNNError):
 
 class UnsupportedError(StreamRNNError):
     """A model uses an op, attribute, dtype or opset that this version does not know."""
+
+
+class OpenValueError(UnsupportedError):
+    """A value that has to be known at conversion, because it decides a shape, is computed at run time.
+
+    reason: the message without its remedy.
+    index:  the node's input that it is.
+    inputs: the model's inputs that it is computed from, as far as known; binding them settles it.
+    """
+
+    def __init__(self, message: str, inputs: Sequence[str] = (), *, reason: str = "", index: int = 0) -> None:
+        super().__init__(message)
+        self.inputs = tuple(inputs)
+        self.reason = reason
+        self.index = index
+
+    @classmethod
+    def at(cls, reason: str, index: int, inputs: Sequence[str] = ()) -> OpenValueError:
+        """The error of one node, with what to do about it."""
+        remedy = " ".join(f"--bind {name}=VALUE" for name in inputs) or "--bind NAME=VALUE, --shape NAME=..."
+        return cls(f"{reason}; bind what it depends on ({remedy})", inputs, reason=reason, index=index)
+
+    def depending_on(self, inputs: Sequence[str]) -> OpenValueError:
+        """The same error once it is known what the value is computed from."""
+        return OpenValueError.at(self.reason, self.index, inputs)
 
 
 class ShapeError(StreamRNNError):

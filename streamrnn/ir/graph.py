@@ -100,6 +100,14 @@ class Graph:
             for body in node.bodies:
                 yield from body.all_nodes()
 
+    def sources(self, *names: str) -> tuple[str, ...]:
+        """The inputs that values are computed from, in order."""
+        needed = set(names)
+        for node in reversed(self.nodes):
+            if any(out in needed for out in node.outputs if out):
+                needed.update(node.inputs)
+        return tuple(i for i in self.inputs if i in needed)
+
     def results(self) -> Iterator[str]:
         """Values that outlive the nodes: outputs, and what states are written from."""
         yield from self.outputs

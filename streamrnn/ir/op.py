@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from streamrnn.errors import GraphError, NotStreamableError, ShapeError, UnsupportedError
+from streamrnn.errors import GraphError, NotStreamableError, OpenValueError, ShapeError, UnsupportedError
 from streamrnn.ir.graph import Array, Attr, Node
 from streamrnn.ir.types import StreamType, TensorType
 
@@ -87,12 +87,13 @@ class Site:
         return self.constants[index] if index < len(self.constants) else None
 
     def need_const(self, index: int, what: str) -> Array:
-        """The array of input `index`; UnsupportedError where it is computed at run time."""
+        """The array of input `index`; OpenValueError where it is computed at run time."""
         value = self.const(index)
         if value is None:
-            raise UnsupportedError(
+            raise OpenValueError.at(
                 f"node '{self.node.name}' ({self.node.op}): {what} (input {index}) is computed at run time, but a compiled "
-                f"step has fixed shapes; bind what it depends on (--bind NAME=VALUE, --shape NAME=...)"
+                f"step has fixed shapes and weights",
+                index,
             )
         return value
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 import streamrnn.ops  # noqa: F401  fills the op table
-from streamrnn.errors import BindingError, ModelFileError, ShapeError, StreamRNNError, UnsupportedError
+from streamrnn.errors import BindingError, ModelFileError, OpenValueError, ShapeError, StreamRNNError, UnsupportedError
 from streamrnn.ir.graph import Array, Graph, Node, Stage
 from streamrnn.ir.op import Op, Site, find_op
 from streamrnn.ir.types import TensorType
@@ -61,6 +61,12 @@ def fold(
     walk.nodes = live_nodes(walk.nodes, results)
     walk.judge(wanted, results)
     return _finish(model, walk, wanted, results)
+
+
+def known(node: RawNode) -> bool:
+    """Whether there is a way to type nodes of this op, in the bodies that it carries too."""
+    bodies = all(known(inner) for body in node.subgraphs.values() for inner in body.nodes)
+    return not node.problem and bodies and (node.op == "If" or find_op(node.op) is not None)
 
 
 def _wanted(model: RawModel, outputs: Sequence[str] | None) -> tuple[str, ...]:
@@ -172,6 +178,9 @@ class _Walk:
                 self.apply(op, node)
             else:
                 self.fail(node)
+        except OpenValueError as error:
+            self.bad_nodes[node.name] = error.depending_on(self.open_inputs(inputs[error.index : error.index + 1]))
+            self.fail(replace(node, inputs=inputs + around))
         except (ShapeError, UnsupportedError) as error:
             self.bad_nodes[node.name] = error
             self.fail(replace(node, inputs=inputs + around))
@@ -228,7 +237,9 @@ class _Walk:
         lacking = [(node, error) for node, error in nodes if isinstance(error, UnsupportedError)]
         if lacking or values:
             usable = [name for name, found in zip(wanted, results, strict=True) if found not in self.failed]
-            raise UnsupportedError(unsupported_report(lacking, map(str, values), usable))
+            text = unsupported_report(lacking, map(str, values), usable)
+            opened = [name for _, error in lacking if isinstance(error, OpenValueError) for name in error.inputs]
+            raise OpenValueError(text, tuple(dict.fromkeys(opened))) if opened else UnsupportedError(text)
         for _, error in nodes:
             raise error
 

@@ -58,8 +58,8 @@ def _text(dims: Sequence[Dim] | None) -> str:
 
 def _check_shape(info: RawInput, shape: Sequence[int]) -> None:
     """BindingError where `shape` contradicts the file."""
-    if not all(isinstance(n, int | np.integer) and 0 < n <= MAX_DIM for n in shape):
-        raise BindingError(f"--shape {info.name}={','.join(map(str, shape))}: sizes are whole numbers from 1 on")
+    if not all(isinstance(n, int | np.integer) and 0 <= n <= MAX_DIM for n in shape):
+        raise BindingError(f"--shape {info.name}={','.join(map(str, shape))}: sizes are whole numbers from 0 on")
     dims = info.dims
     if not info.ranked:
         return
