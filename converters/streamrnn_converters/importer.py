@@ -91,7 +91,12 @@ def convert(
             f"{path}: {name} belongs to audio formats; an ONNX file says how it is connected and where it starts"
         )
     options = Options(mode, bind or {}, shape or {}, pair or {}, time_axis or {}, lookahead, outputs)
-    return _Import(read_model(path), options, Pipeline(dump)).run()
+    return convert_model(read_model(path), options, dump)
+
+
+def convert_model(model: RawModel, options: Options, dump: Callable[[str, Graph], None] | None = None) -> Graph:
+    """The step graph of a model that was read already. See `convert`."""
+    return _Import(model, options, Pipeline(dump)).run()
 
 
 class _Import:

@@ -51,7 +51,12 @@ def read_model(path: str | Path) -> RawModel:
     types that this version does not know. A node that cannot be used does not raise here: it carries a `problem`.
     """
     path = Path(path)
-    proto = _parse(path, _bytes(path))
+    return read_bytes(_bytes(path), path)
+
+
+def read_bytes(data: bytes, path: Path) -> RawModel:
+    """As `read_model`, from the content of the file; `path` names it in messages, and external data lies beside it."""
+    proto = _parse(path, data)
     opset = _opset(path, proto)
     if proto.functions:
         try:
