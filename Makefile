@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # where python3 is older than 3.11 but a newer one is installed beside it
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint models bench table clean
+.PHONY: demo test lint models bench table onnx-tests clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/streamrnn demo
@@ -31,6 +31,10 @@ bench: $(VENV)/.dev
 STREAMRNN_MODELS ?= ../shared/models
 table: $(VENV)/.dev
 	@$(BIN)/python benchmarks/models_table.py $(STREAMRNN_MODELS) -o docs/models.md
+
+# every node test of the installed onnx, through the compiled step
+onnx-tests: $(VENV)/.dev
+	@$(BIN)/streamrnn doctor --onnx-tests
 
 # trains the example models again (torch, espeak-ng; some minutes each)
 models: $(VENV)/.train

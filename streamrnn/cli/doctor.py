@@ -8,16 +8,24 @@ from typing import Annotated
 
 import typer
 
-from streamrnn.cli.talk import data, number, print_rows
+from streamrnn.cli.talk import data, notify, number, print_rows
 from streamrnn.doctor import OPTIONAL, examine
+from streamrnn.errors import MissingExtraError
 from streamrnn.ir.op import op_names
 
 
 def doctor(
     ops: Annotated[bool, typer.Option("--ops", help="List the supported ops, one a line.")] = False,
+    onnx_tests: Annotated[
+        bool, typer.Option("--onnx-tests", help="Run the node tests of the installed onnx (minutes) and count them.")
+    ] = False,
+    names: Annotated[bool, typer.Option("--list", help="With --onnx-tests: also name every test that did not pass.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Show CPU, SIMD width, versions, the cache of compiled code, and which optional parts are installed."""
+    if onnx_tests:
+        node_tests(names, as_json)
+        return
     if ops:
         import streamrnn.ops  # noqa: F401  fills the table
 
@@ -40,3 +48,36 @@ def doctor(
         module, extra = OPTIONAL[what]
         rows.append((what, f"{module} {version}" if version else f"not installed: pip install 'streamrnn[{extra}]'"))
     print_rows(data(), rows)
+
+
+def node_tests(names: bool, as_json: bool) -> None:
+    """Run ONNX's node tests; exit code 1 where an answer is wrong."""
+    try:
+        from streamrnn_converters import node_tests as tests
+    except ImportError as error:
+        raise MissingExtraError(f"the node tests need the converters ({error}); pip install 'streamrnn[convert]'") from None
+    notify("collecting the node tests of onnx")
+    cases = tests.collect()
+    notify(f"running {len(cases)} tests")
+    results = tests.run(cases)
+    counts = tests.summary(results)
+    if as_json:
+        print(json.dumps({**asdict(counts), "results": [asdict(result) for result in results]}, indent=2))
+    else:
+        rows = [
+            ("tests", f"{counts.total} in the installed onnx"),
+            ("in scope", f"{counts.scope} use only ops of the list and near relatives"),
+            (
+                "passed",
+                f"{counts.passed}, {counts.constant} of them computed at conversion, and {counts.beyond} beyond the list",
+            ),
+            *((f"refused: {reason}", str(count)) for reason, count in sorted(counts.refused.items())),
+            ("wrong", str(counts.failed)),
+        ]
+        print_rows(data(), rows)
+        for result in results if names else ():
+            if result.outcome != "passed":
+                detail = (result.detail.splitlines() or [""])[0]
+                data().print(f"{result.name}: {result.outcome}: {result.reason or detail}", markup=False)
+    if counts.failed:
+        raise typer.Exit(1)

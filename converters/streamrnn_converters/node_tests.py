@@ -1,0 +1,276 @@
+"""The node tests that ship in the onnx package, run through the backend: what passes, and what is refused for which reason.
+
+A test is in scope if its model uses no ops but those of `LISTED` and `RELATIVES`. In scope a test passes or is refused; a wrong
+answer is a failure wherever it occurs. A test with the suffix `_expanded` holds the ops that ONNX itself writes for an op.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+
+from streamrnn.codegen.driver import driver_kernels
+from streamrnn.codegen.library import compile_missing
+from streamrnn.errors import StreamRNNError
+from streamrnn.kernels._jit import Kernel
+from streamrnn.planner import make_plan
+from streamrnn_converters.backend import Rep, prepare
+
+#: the ops that the project sets out to support, by family
+LISTED: Mapping[str, str] = {
+    "arithmetic": "Add Sub Mul Div Pow Mod Neg Abs Sign Sqrt Reciprocal Exp Log Erf Floor Ceil Round Min Max Mean Sum Sin Cos "
+    "Tan Asin Acos Atan Sinh Cosh Clip IsNaN IsInf",
+    "logic": "Equal Less LessOrEqual Greater GreaterOrEqual And Or Xor Not Where",
+    "activation": "Relu LeakyRelu PRelu Elu Selu Celu Sigmoid HardSigmoid HardSwish Swish Gelu Mish Tanh Softplus Softsign "
+    "ThresholdedRelu Softmax LogSoftmax",
+    "linear": "MatMul Gemm Einsum Conv ConvTranspose",
+    "recurrent": "LSTM GRU RNN",
+    "pooling": "MaxPool AveragePool GlobalAveragePool GlobalMaxPool LpPool",
+    "normalization": "BatchNormalization LayerNormalization InstanceNormalization GroupNormalization RMSNormalization "
+    "LpNormalization",
+    "reduction": "ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSum "
+    "ReduceLogSumExp ArgMax ArgMin CumSum TopK",
+    "shape": "Reshape Transpose Squeeze Unsqueeze Flatten Concat Split Slice Gather GatherElements GatherND ScatterND "
+    "ScatterElements Pad Expand Tile Shape Size Range ConstantOfShape Constant Identity Cast CastLike OneHot Trilu Resize",
+    "signal": "DFT STFT HannWindow HammingWindow BlackmanWindow",
+    "control": "If Loop Scan SequenceEmpty SequenceInsert SequenceAt SequenceLength SplitToSequence ConcatFromSequence",
+    "quantized": "QuantizeLinear DequantizeLinear QLinearConv QLinearMatMul MatMulInteger ConvInteger DynamicQuantizeLinear",
+    "random": "Multinomial RandomNormalLike RandomUniformLike",
+}
+
+#: near relatives: the rest of the same families, older names of listed ops, and what converters write around them
+RELATIVES = (
+    "Asinh Acosh Atanh BitShift BitwiseAnd BitwiseOr BitwiseXor BitwiseNot CumProd Hardmax Shrink LRN "
+    "MeanVarianceNormalization GlobalLpPool Dropout Scatter Upsample DepthToSpace SpaceToDepth EyeLike ReverseSequence "
+    "CenterCropPad MelWeightMatrix SequenceConstruct SequenceErase SequenceMap RandomNormal RandomUniform Bernoulli"
+)
+
+SCOPE = frozenset(" ".join((*LISTED.values(), RELATIVES)).split())
+
+_T = TensorProto.DataType
+_SMALL = ("FLOAT8", "FLOAT4", "UINT4", "INT4", "UINT2", "INT2")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test: a model, and pairs of inputs and expected outputs. types: ONNX names of the element types in it."""
+
+    name: str
+    model: ModelProto
+    data_sets: Sequence[tuple[Sequence[Any], Sequence[Any]]]
+    rtol: float
+    atol: float
+
+    @property
+    def ops(self) -> frozenset[str]:
+        return frozenset(_op(node) for node in _nodes(self.model))
+
+    @property
+    def in_scope(self) -> bool:
+        return self.ops <= SCOPE
+
+    @property
+    def types(self) -> frozenset[str]:
+        return frozenset(_types(self.model))
+
+
+@dataclass(frozen=True)
+class Result:
+    """outcome: passed, refused or failed. reason: why it was refused. bound: inputs that became constants;
+    constant: whether all of them did, so that no compiled code computed anything."""
+
+    name: str
+    in_scope: bool
+    outcome: str
+    reason: str = ""
+    detail: str = ""
+    bound: tuple[str, ...] = ()
+    constant: bool = False
+
+
+def _op(node: NodeProto) -> str:
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+
+
+def _nodes(model: ModelProto) -> Iterator[NodeProto]:
+    """All nodes, those of bodies and local functions too, without the calls of these functions."""
+    own = {(f.domain, f.name) for f in model.functions}
+
+    def walk(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+        for node in nodes:
+            if (node.domain, node.op_type) not in own:
+                yield node
+            for attribute in node.attribute:
+                if attribute.type == AttributeProto.GRAPH:
+                    yield from walk(attribute.g.node)
+
+    yield from walk(model.graph.node)
+    for function in model.functions:
+        yield from walk(function.node)
+
+
+def _graphs(model: ModelProto) -> Iterator[GraphProto]:
+    yield model.graph
+    for node in _nodes(model):
+        yield from (a.g for a in node.attribute if a.type == AttributeProto.GRAPH)
+
+
+def _types(model: ModelProto) -> Iterator[str]:
+    for graph in _graphs(model):
+        for info in (*graph.input, *graph.output):
+            kind = info.type.WhichOneof("value")
+            yield _T.Name(info.type.tensor_type.elem_type) if kind == "tensor_type" else str(kind)
+        yield from (_T.Name(tensor.data_type) for tensor in graph.initializer)
+    for node in _nodes(model):
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.TENSOR:
+                yield _T.Name(attribute.t.data_type)
+            elif attribute.name in ("to", "dtype", "output_dtype") and attribute.type == AttributeProto.INT:
+                yield _T.Name(attribute.i)
+
+
+def _training(case: Case) -> bool:
+    return any(
+        (node.op_type == "BatchNormalization" and any(a.name == "training_mode" and a.i for a in node.attribute))
+        or (node.op_type == "Dropout" and len(node.input) > 2)
+        for node in _nodes(case.model)
+    )
+
+
+NOT_LISTED = "an op that is not on the list"
+UNSUPPORTED = "not supported"
+
+#: why a test in scope is refused, the first that holds; where none does it is UNSUPPORTED
+REASONS: Mapping[str, Callable[[Case], bool]] = {
+    "strings": lambda case: "STRING" in case.types,
+    "float8, float4, int4, int2": lambda case: any(kind.startswith(_SMALL) for kind in case.types),
+    "bfloat16": lambda case: "BFLOAT16" in case.types,
+    "optional values": lambda case: "optional_type" in case.types,
+    "training": _training,
+    "random numbers, for which the test has no expected values": lambda case: bool(
+        {"Bernoulli", "RandomUniformLike"} & case.ops
+    ),
+}
+
+
+def collect() -> list[Case]:
+    """All node tests of the installed onnx, by name. Takes seconds: onnx computes them."""
+    from onnx.backend.test.case.node import collect_testcases
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of NumPy, about the tests' own arithmetic
+        found = collect_testcases(None)
+    return [
+        Case(case.name, case.model, case.data_sets or (), case.rtol, case.atol)
+        for case in sorted(found, key=lambda case: case.name)
+        if case.model is not None
+    ]
+
+
+def run(cases: Sequence[Case], progress: Callable[[int], None] = lambda done: None) -> list[Result]:
+    """The result of each test. What its kernels need is compiled for all of them at once."""
+    reps = [_prepared(case) for case in cases]
+    _compile(reps, cases)
+    results = []
+    for done, (case, rep) in enumerate(zip(cases, reps, strict=True)):
+        results.append(_result(case, rep))
+        progress(done + 1)
+    return results
+
+
+def _prepared(case: Case) -> Rep | StreamRNNError:
+    try:
+        return prepare(case.model)
+    except StreamRNNError as error:
+        return error
+
+
+def _compile(reps: Sequence[Rep | StreamRNNError], cases: Sequence[Case]) -> None:
+    kernels: dict[str, Kernel] = {}
+    for rep, case in zip(reps, cases, strict=True):
+        if isinstance(rep, StreamRNNError):
+            continue
+        for inputs, _ in case.data_sets:
+            try:
+                plan = make_plan(rep.graph(_arrays(inputs)))
+            except StreamRNNError:
+                continue
+            kernels.update((kernel.key, kernel) for kernel in driver_kernels(plan))
+    compile_missing(kernels.values())
+
+
+def _result(case: Case, rep: Rep | StreamRNNError) -> Result:
+    try:
+        if isinstance(rep, StreamRNNError):
+            raise rep
+        for inputs, expected in case.data_sets:
+            _compare(rep.run(_arrays(inputs)), _arrays(expected), case)
+    except StreamRNNError as error:
+        return _refused(case, str(error))
+    except AssertionError as error:
+        return Result(case.name, case.in_scope, "failed", detail=str(error).strip())
+    return Result(
+        case.name,
+        case.in_scope,
+        "passed",
+        bound=rep.bound,
+        constant=bool(rep.bound) and len(rep.bound) == len(rep.model.inputs),
+    )
+
+
+def _refused(case: Case, message: str) -> Result:
+    if not case.in_scope:
+        return Result(case.name, False, "refused", NOT_LISTED, message)
+    reason = next((reason for reason, holds in REASONS.items() if holds(case)), UNSUPPORTED)
+    return Result(case.name, True, "refused", reason, message)
+
+
+def _arrays(values: Iterable[Any]) -> list[Any]:
+    return [numpy_helper.to_array(value) if isinstance(value, TensorProto) else value for value in values]
+
+
+def _compare(found: Sequence[Any], expected: Sequence[Any], case: Case) -> None:
+    """AssertionError where shapes, types or values differ, in the tolerance of the test."""
+    assert len(found) == len(expected), f"{len(found)} outputs, {len(expected)} are expected"
+    for index, (own, other) in enumerate(zip(found, expected, strict=True)):
+        if isinstance(other, list | tuple):
+            assert isinstance(own, list | tuple), f"output {index} is no sequence"
+            _compare(own, other, case)
+            continue
+        assert own.dtype == other.dtype, f"output {index} is {own.dtype}, {other.dtype} is expected"
+        assert own.shape == other.shape, f"output {index} has shape {own.shape}, {other.shape} is expected"
+        np.testing.assert_allclose(own, other, rtol=case.rtol, atol=case.atol)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """total: all tests. scope: those in scope; passed, constant and refused (by reason) are among these. beyond: passed,
+    although not in scope. failed: wrong answers, wherever."""
+
+    total: int
+    scope: int
+    passed: int
+    constant: int
+    refused: Mapping[str, int]
+    beyond: int
+    failed: int
+
+
+def summary(results: Sequence[Result]) -> Summary:
+    """The counts."""
+    scope = [result for result in results if result.in_scope]
+    return Summary(
+        total=len(results),
+        scope=len(scope),
+        passed=sum(result.outcome == "passed" for result in scope),
+        constant=sum(result.constant for result in scope),
+        refused=dict(Counter(result.reason for result in scope if result.outcome == "refused")),
+        beyond=sum(result.outcome == "passed" for result in results if not result.in_scope),
+        failed=sum(result.outcome == "failed" for result in results),
+    )

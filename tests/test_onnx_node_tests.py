@@ -1,0 +1,75 @@
+"""ONNX's own node tests, through the compiled step.
+
+`python tests/test_onnx_node_tests.py` runs them all, stores which pass in onnx_node_tests.json, and writes the README's text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import textwrap
+from functools import cache
+from pathlib import Path
+
+import onnx
+import pytest
+from streamrnn_converters import node_tests
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+STORED = ROOT / "tests" / "onnx_node_tests.json"
+#: the tests are run in this many pieces, which workers share out
+PARTS = 8
+
+
+@cache
+def cases() -> list[node_tests.Case]:
+    return node_tests.collect()
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_node_tests_are_right_or_refused_for_a_known_reason(part: int) -> None:
+    results = node_tests.run(cases()[part::PARTS])
+    assert {r.name: r.detail for r in results if r.outcome == "failed"} == {}
+    stored = json.loads(STORED.read_text())
+    passed = set(stored["passed"])
+    assert {r.name: r.detail for r in results if r.outcome != "passed" and r.name in passed} == {}
+
+
+def figures(stored: dict[str, object]) -> str:
+    """The README's sentence."""
+    counts = stored["counts"]
+    assert isinstance(counts, dict)
+    refused = ", ".join(f"{reason} ({count})" for reason, count in sorted(counts["refused"].items(), key=lambda row: -row[1]))
+    text = (
+        f"Of the {counts['total']} node tests in onnx {stored['onnx']}, {counts['scope']} use only ops of the project's list "
+        f"and their near relatives. {counts['passed']} of these pass, {counts['constant']} of them without a run-time input, "
+        f"and {counts['beyond']} tests beyond the list; none gives a wrong answer. The others are refused: {refused}."
+    )
+    return textwrap.fill(text, 128)
+
+
+def test_the_readme_states_what_was_measured() -> None:
+    found = re.search(r"<!-- onnx-tests -->\n(.*?)\n<!-- /onnx-tests -->", README.read_text(), re.S)
+    assert found is not None
+    assert found[1] == figures(json.loads(STORED.read_text()))
+
+
+if __name__ == "__main__":
+    measured = node_tests.run(cases())
+    counts = node_tests.summary(measured)
+    stored = {
+        "onnx": onnx.__version__,
+        "counts": vars(counts),
+        "passed": [r.name for r in measured if r.outcome == "passed"],
+    }
+    STORED.write_text(json.dumps(stored, indent=1) + "\n")
+    text = re.sub(
+        r"(<!-- onnx-tests -->\n).*?(\n<!-- /onnx-tests -->)",
+        lambda m: f"{m[1]}{figures(stored)}{m[2]}",
+        README.read_text(),
+        flags=re.S,
+    )
+    README.write_text(text)
+    sys.exit(bool(counts.failed))
