@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from streamrnn.ir.graph import Array, Attr
 from streamrnn_converters.names import Names
-from streamrnn_converters.onnx.raw import RawGraph, RawModel, RawNode, all_names
+from streamrnn_converters.onnx.raw import RawGraph, RawNode, all_names
 
 #: the oldest opset that is read: broadcasting follows NumPy from 7 on
 OLDEST = 7
@@ -63,9 +63,9 @@ class Rule:
     rewrite: Rewrite
 
 
-def upgrade(model: RawModel) -> RawModel:
-    """The model with every node in the newest form. A node that has none carries a `problem`."""
-    return _upgraded(model, model.opset, Names(all_names(model)), {})
+def upgrade(graph: _RawGraph, opset: int) -> _RawGraph:
+    """The graph, written in `opset`, with every node in the newest form. A node that has none carries a `problem`."""
+    return _upgraded(graph, opset, Names(all_names(graph)), {})
 
 
 def _upgraded(graph: _RawGraph, opset: int, names: Names, outer: Mapping[str, Array]) -> _RawGraph:

@@ -6,13 +6,14 @@ Nothing here depends on the onnx package: the reader fills it, lint and state_ma
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 from streamrnn.errors import ModelFileError
 from streamrnn.ir.graph import Array, Attr
+from streamrnn.ir.types import TensorType
 
 #: size of a dimension, its symbol, or None where the file says nothing
 Dim = int | str | None
@@ -41,6 +42,8 @@ class RawNode:
     name:      unique in the file; "<Op>_<n>" where the file gives none.
     attrs:     element types are DType names ("to": "float32"); a ConstantOfShape has "value" (a number) and "dtype".
     subgraphs: the bodies of If ("then_branch", "else_branch"), Loop and Scan ("body"), by attribute name.
+    expand:    for an op that ONNX defines by other ops: their graph, given the types of the inputs. Its inputs and outputs are
+               those of the op, in order.
     problem:   why this node cannot be used and what to do about it; "" where nothing speaks against it. It is an error
                only once an output needs the node.
     """
@@ -52,6 +55,7 @@ class RawNode:
     attrs: Mapping[str, Attr] = field(default_factory=lambda: MappingProxyType({}))
     subgraphs: Mapping[str, RawGraph] = field(default_factory=lambda: MappingProxyType({}))
     problem: str = ""
+    expand: Callable[[Sequence[TensorType | None]], RawGraph] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ is wrong with a file ends in one error with the reason and the remedy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 
 from streamrnn.errors import ModelFileError, UnsupportedError
 from streamrnn.ir.graph import Array, Attr
+from streamrnn.ir.types import TensorType
 from streamrnn_converters.names import Names
+from streamrnn_converters.onnx.functions import function_body, has_function
 from streamrnn_converters.onnx.opset import OLDEST, upgrade
 from streamrnn_converters.onnx.raw import Dim, RawGraph, RawInput, RawModel, RawNode
 from streamrnn_converters.onnx.schema import node_problem
@@ -77,7 +80,7 @@ def read_bytes(data: bytes, path: Path) -> RawModel:
         metadata={entry.key: entry.value for entry in proto.metadata_props},
         path=path,
     )
-    return upgrade(model)
+    return upgrade(model, opset)
 
 
 def _bytes(path: Path) -> bytes:
@@ -205,7 +208,13 @@ class _Reader:
             raise ModelFileError(f"{self.path}: node '{name}' (Constant) holds no single value; export the model again")
         if op == "Constant" and any(key.startswith("value_string") for key in attrs):
             problem = "it holds text, and a step computes with numbers; export the model without text inputs"
-        return RawNode(op, name, tuple(proto.input), tuple(proto.output), attrs, subgraphs, problem)
+        expand = partial(self.expanded, proto) if has_function(proto, self.opset) else None
+        return RawNode(op, name, tuple(proto.input), tuple(proto.output), attrs, subgraphs, problem, expand)
+
+    def expanded(self, proto: NodeProto, types: Sequence[TensorType | None]) -> RawGraph:
+        """The graph by which ONNX defines an op, in the newest form."""
+        graph, opset = function_body(proto, self.opset, types)
+        return upgrade(_Reader(self.path, opset, graph).graph(graph), opset)
 
     def node_name(self, proto: NodeProto) -> str:
         """Unique in the file: a name that two nodes share gets a number at the second."""

@@ -66,7 +66,12 @@ def fold(
 def known(node: RawNode) -> bool:
     """Whether there is a way to type nodes of this op, in the bodies that it carries too."""
     bodies = all(known(inner) for body in node.subgraphs.values() for inner in body.nodes)
-    return not node.problem and bodies and (node.op == "If" or find_op(node.op) is not None)
+    return not node.problem and bodies and (node.op == "If" or find_op(node.op) is not None or _to_expand(node))
+
+
+def _to_expand(node: RawNode) -> bool:
+    """Whether the node is to be replaced by the ops that define it, because its own is not in the table."""
+    return node.expand is not None and not node.problem and find_op(node.op) is None
 
 
 def _wanted(model: RawModel, outputs: Sequence[str] | None) -> tuple[str, ...]:
@@ -148,6 +153,8 @@ class _Walk:
             scope[raw.outputs[0]] = inputs[0]
         elif raw.op == "If" and not raw.problem and inputs[0] in self.constants and inputs[0] not in self.failed:
             self.branch(raw, inputs[0], scope)
+        elif _to_expand(raw) and self.failed.isdisjoint(inputs):
+            self.expand(raw, inputs, scope)
         else:
             self.compute(raw, inputs, scope)
 
@@ -163,6 +170,24 @@ class _Walk:
         for out, name in results:
             scope[out] = self.resolve(name, inner, f"a branch of node '{raw.name}' (If)")
 
+    def expand(self, raw: RawNode, inputs: tuple[str, ...], scope: Scope) -> None:
+        """Walk the graph by which ONNX defines an op in place of the node."""
+        assert raw.expand is not None
+        try:
+            body = raw.expand([self.types[name] if name else None for name in inputs])
+        except UnsupportedError as error:
+            outputs = tuple(self.define(name, scope) if name else "" for name in raw.outputs)
+            node = Node(raw.op, self.node_names.fresh(raw.name), inputs, outputs, raw.attrs)
+            self.bad_nodes[node.name] = error
+            self.fail(node)
+            return
+        inner = scope.new_child({formal.name: "" for formal in body.inputs})
+        inner.update((formal.name, name) for formal, name in zip(body.inputs, inputs, strict=False))
+        results = [(out, found.name) for out, found in zip(raw.outputs, body.outputs, strict=False) if out]
+        self.graph(body, inner, [name for _, name in results])
+        for out, name in results:
+            scope[out] = self.resolve(name, inner, f"the definition of node '{raw.name}' ({raw.op})")
+
     def compute(self, raw: RawNode, inputs: tuple[str, ...], scope: Scope) -> None:
         """Type the node, and compute it where its inputs are constants."""
         around = tuple(self.resolve(name, scope, f"node '{raw.name}'") for name in reads(raw))[sum(map(bool, inputs)) :]
@@ -172,7 +197,7 @@ class _Walk:
         try:
             if raw.problem:
                 raise UnsupportedError(f"node '{node.name}' ({node.op}): {raw.problem}")
-            if op is None and not (raw.op == "If" and inputs[0] in self.failed):
+            if op is None and not (raw.op == "If" and inputs[0] in self.failed) and not _to_expand(raw):
                 raise unsupported_op(node, self.open_inputs(inputs[:1]))
             if op is not None and self.failed.isdisjoint(inputs):
                 self.apply(op, node)
