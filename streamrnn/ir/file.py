@@ -29,9 +29,11 @@ MAX_HEADER = 64 << 20
 
 
 def fingerprint(graph: Graph) -> str:
-    """SHA-256 over everything that decides what the model computes, as hex. `meta` is left out."""
+    """SHA-256 over everything that decides what the model computes, as hex: not `meta`, nor what states are for and how they
+    were found."""
     header = _header(graph)
     del header["meta"]
+    header["states"] = [[s.name, s.read, s.write] for s in graph.states]
     return _digest(_json(header), _arrays(graph))
 
 
