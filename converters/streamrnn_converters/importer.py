@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -18,26 +16,12 @@ from streamrnn_converters.audio.convert import convert_audio
 from streamrnn_converters.onnx.raw import RawModel
 from streamrnn_converters.onnx.reader import read_model
 from streamrnn_converters.onnx.state_map import Pair, attach_states, find_pairs
+from streamrnn_converters.options import Mode, Options
 from streamrnn_converters.passes import Pipeline
 from streamrnn_converters.shapes import default_shapes, is_open, time_candidates
 
-Mode = Literal["auto", "frame", "window"]
-
 #: clip lengths at which a file with an open time axis is folded; the step graph must not depend on which
 CLIP_LENGTHS = (1009, 1013)
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the user decides about an import. See `convert`."""
-
-    mode: Mode = "auto"
-    bind: Mapping[str, object] = field(default_factory=dict)
-    shape: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    pair: Mapping[str, str] = field(default_factory=dict)
-    time_axis: Mapping[str, int] = field(default_factory=dict)
-    lookahead: int = 0
-    outputs: Sequence[str] | None = None
 
 
 def convert(
@@ -159,6 +143,8 @@ class _Import:
             "shapes": {name: list(graph.types[name].shape) for name in (*graph.inputs, *(s.read for s in graph.states))},
             "bind": {name: value.tolist() for name, value in self.bind.items()},
             "pairs": [[p.source, p.target_text, p.evidence] for p in pairs],
+            "source": self.model.path.name,
+            "given": self.options.words(),
             "producer": self.model.producer,
             "opset": self.model.opset,
             "lookahead": self.options.lookahead,
@@ -176,11 +162,15 @@ class _Import:
         """One step is one call of the file."""
         if self.options.time_axis:
             raise BindingError(f"--time-axis belongs to frame mode, which is not possible: {reason}")
-        graph, _ = self._sequence({}, 1)
-        graph = graph.replace(
-            stage=Stage.STEP,
-            meta={**graph.meta, "mode": "window", "mode_reason": reason, "frames": 1, "receptive_field": None},
-        )
+        graph, pairs = self._sequence({}, 1)
+        meta = {
+            "mode": "window",
+            "mode_reason": reason,
+            "frames": 1,
+            "receptive_field": None,
+            "found": self.options.found(self.model, graph, pairs, "window", {}),
+        }
+        graph = graph.replace(stage=Stage.STEP, meta={**graph.meta, **meta})
         return self.pipeline.run("fuse", verify(graph))
 
     def frame(self) -> Graph:
@@ -229,7 +219,12 @@ class _Import:
         axes = {name: axis % graph.types[name].rank for name, axis in axes.items()}
         chunk = max(1, self.options.lookahead)
         graph = self.pipeline.streamify(graph, axes, chunk)
-        meta = {"mode": "frame", "mode_reason": "every op can run one frame at a time", "time_axes": axes}
+        meta = {
+            "mode": "frame",
+            "mode_reason": "every op can run one frame at a time",
+            "time_axes": axes,
+            "found": self.options.found(self.model, graph, pairs, "frame", axes),
+        }
         return graph.replace(meta={**graph.meta, **meta})
 
 

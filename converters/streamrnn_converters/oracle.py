@@ -5,6 +5,7 @@ Arrays go in and out in the file's own shapes; `clip` and `frames_first` turn th
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,9 +39,14 @@ class FileInput:
         """`value` in this input's element type."""
         return np.ascontiguousarray(value, self.dtype)
 
-    def filled(self, value: float) -> Array:
-        """One number in every element; open dimensions are 1."""
-        return np.full([1 if d is None else d for d in self.dims], value, self.dtype)
+    @property
+    def sizes(self) -> list[int]:
+        """The dimensions; open ones are 1."""
+        return [1 if d is None else d for d in self.dims]
+
+    def zeros(self) -> Array:
+        """Zeros; open dimensions are 1."""
+        return np.zeros(self.sizes, self.dtype)
 
 
 class Session:
@@ -183,13 +189,13 @@ class FileView:
                 continue
             if name in bind:
                 value = np.asarray(bind[name], file.dtype)
-                feeds[name] = file.filled(float(value.reshape(-1)[0])) if value.size == 1 else value
+                feeds[name] = value.reshape(file.sizes) if value.size == math.prod(file.sizes) else value
             elif name in self.inits:
                 feeds[name] = self.inits[name]
             elif name in shapes:
                 feeds[name] = np.zeros(tuple(shapes[name]), file.dtype)
             else:
-                feeds[name] = file.filled(0)
+                feeds[name] = file.zeros()
         return feeds
 
     def fixed_frames(self, session: Session) -> int | None:

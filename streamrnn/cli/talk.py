@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
+
 from rich.console import Console
 from rich.markup import escape
 
@@ -56,6 +59,21 @@ def summary(engine: Engine) -> list[tuple[str, str]]:
         rows.insert(4, ("frames per step", str(engine.frames)))
     if rate:
         rows.append(("sample rate", f"{rate} Hz"))
+    return rows + _making(meta)
+
+
+def _making(meta: Mapping[str, object]) -> list[tuple[str, str]]:
+    """The command line that made the file, and the options that it leaves to be found."""
+
+    def words(key: str) -> list[str]:
+        stored = meta.get(key)
+        return [str(word) for word in stored] if isinstance(stored, list) else []
+
+    if "source" not in meta:
+        return []
+    rows = [("made by", shlex.join(["streamrnn", "convert", str(meta["source"]), *words("given")]))]
+    if words("found"):
+        rows.append(("found", shlex.join(words("found"))))
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -93,7 +94,8 @@ def _type(info: RawInput, shape: Sequence[int] | None, symbols: Mapping[str, int
 
 
 def _bound(info: RawInput, value: Array, shape: Sequence[int] | None) -> Array:
-    """`value` as an array of the input's element type and shape; one number fits wherever one element is declared."""
+    """`value` as an array of the input's element type and shape. A row of numbers fills an input of as many elements, row by
+    row; one number fits wherever one element is declared."""
     given = np.asarray(value)
     try:
         with np.errstate(invalid="ignore"):
@@ -103,8 +105,10 @@ def _bound(info: RawInput, value: Array, shape: Sequence[int] | None) -> Array:
     if given.dtype.kind not in "biuf" or (array.dtype.kind != "f" and not np.array_equal(array, given)):
         raise BindingError(f"--bind {info.name}={given}: the value does not fit an input of {info.dtype}")
     dims: Sequence[Dim] | None = shape or (info.dims if info.ranked else None)
-    if dims is not None and array.size == 1 and all(d == 1 or not isinstance(d, int) for d in dims):
-        array = array.reshape((1,) * len(dims))
+    sizes = [d if isinstance(d, int) else 1 for d in dims or ()]
+    flat = array.size == 1 or (array.ndim == 1 and len(sizes) > 1)
+    if dims is not None and flat and array.size == math.prod(sizes):
+        array = array.reshape(sizes)
     fits = dims is None or (
         len(dims) == array.ndim and all(d == n or not isinstance(d, int) for d, n in zip(dims, array.shape, strict=True))
     )
