@@ -19,6 +19,7 @@ from streamrnn_converters.onnx.state_map import Pair, attach_states, find_pairs
 from streamrnn_converters.options import Mode, Options
 from streamrnn_converters.passes import Pipeline
 from streamrnn_converters.shapes import default_shapes, is_open, time_candidates
+from streamrnn_converters.state_kind import with_state_kinds
 
 #: clip lengths at which a file with an open time axis is folded; the step graph must not depend on which
 CLIP_LENGTHS = (1009, 1013)
@@ -170,7 +171,7 @@ class _Import:
             "receptive_field": None,
             "found": self.options.found(self.model, graph, pairs, "window", {}),
         }
-        graph = graph.replace(stage=Stage.STEP, meta={**graph.meta, **meta})
+        graph = with_state_kinds(graph).replace(stage=Stage.STEP, meta={**graph.meta, **meta})
         return self.pipeline.run("fuse", verify(graph))
 
     def frame(self) -> Graph:
@@ -218,7 +219,7 @@ class _Import:
                 )
         axes = {name: axis % graph.types[name].rank for name, axis in axes.items()}
         chunk = max(1, self.options.lookahead)
-        graph = self.pipeline.streamify(graph, axes, chunk)
+        graph = with_state_kinds(self.pipeline.streamify(graph, axes, chunk))
         meta = {
             "mode": "frame",
             "mode_reason": "every op can run one frame at a time",

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from streamrnn.cli import options as opt
-from streamrnn.cli.talk import notify, number, print_rows, summary, talk
+from streamrnn.cli.talk import initial, notify, number, print_rows, summary, talk
 from streamrnn.engine import Engine
 from streamrnn.errors import MissingExtraError, ModelFileError
 from streamrnn.files import write_aside
@@ -48,7 +48,8 @@ def convert(
     engine = Engine(to_graph(model, dump=stages, **how.keywords()), notify)
     print_rows(talk(), summary(engine))
     for state in engine.graph.states:
-        talk().print(f"  state {escape(state.name)}: {engine.graph.types[state.read]} {state.kind}, {state.evidence}")
+        what = f"{engine.graph.types[state.read]} {state.kind}, {initial(state.init)}, {state.evidence}"
+        talk().print(f"  state {escape(state.name)}: {escape(what)}")
     if check:
         _validated(model, engine, steps)
     engine.save(target)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich import box
 from rich.table import Table
 
 from streamrnn.bench import random_frames
 from streamrnn.cli import options as opt
-from streamrnn.cli.talk import data, notify, number, print_rows, summary
+from streamrnn.cli.talk import data, initial, notify, number, print_rows, spread, summary
 from streamrnn.engine import Engine
 from streamrnn.ir.graph import Array
 from streamrnn.plan import each
@@ -70,17 +69,11 @@ def _states(engine: Engine, steps: int) -> Table:
         later = stream.state()
     for state in engine.graph.states:
         target = next_value.get(state.name, state.write)
-        row = (state.name, str(engine.graph.types[state.read]), state.kind, _range(state.init), target, state.evidence)
-        table.add_row(*row, *([_range(later[state.name])] if steps else []))
+        row = (state.name, str(engine.graph.types[state.read]), state.kind, initial(state.init), target, state.evidence)
+        table.add_row(*row, *([spread(later[state.name])] if steps else []))
     return table
 
 
 def _pairs(engine: Engine) -> list[tuple[str, str, str]]:
     found = engine.meta.get("pairs", [])
     return [tuple(row) for row in found] if isinstance(found, list) else []
-
-
-def _range(value: Array) -> str:
-    if value.size and np.all(value == value.flat[0]):
-        return f"{value.flat[0]:g}"
-    return f"{value.min():g} .. {value.max():g}" if value.size else "-"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
 from streamrnn.engine import Engine
+from streamrnn.ir.graph import Array
 
 
 def talk() -> Console:
@@ -39,6 +41,20 @@ def number(size: int) -> str:
     if size < 1000:
         return f"{size} B"
     return f"{size / 1000:.1f} kB" if size < 1_000_000 else f"{size / 1_000_000:.2f} MB"
+
+
+def spread(value: Array) -> str:
+    """The one number of an array, or its range."""
+    if value.size and np.all(value == value.flat[0]):
+        return f"{value.flat[0]:g}"
+    return f"{value.min():g} .. {value.max():g}" if value.size else "-"
+
+
+def initial(value: Array) -> str:
+    """What a state is at reset: zeros, one constant, or values that the model stores."""
+    if not value.any():
+        return "zeros"
+    return f"constant {spread(value)}" if np.all(value == value.flat[0]) else f"stored, {spread(value)}"
 
 
 def summary(engine: Engine) -> list[tuple[str, str]]:

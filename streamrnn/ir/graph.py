@@ -52,7 +52,8 @@ class State:
     read:     the value that nodes see during a step.
     write:    the value that becomes `read` at the next step.
     init:     the array at reset (its shape and dtype are those of `read` and `write`).
-    kind:     hidden, cell, ring, head, generator (of random numbers) or explicit.
+    kind:     what it is for: hidden, cell, hidden+cell, conv ring, K/V ring, ring, head (of a ring), overlap, accumulator,
+              generator (of random numbers), or explicit where none of these is known.
     evidence: how a file's own state was paired (traced, name, shape, given), or which pass added it (streamify, carry).
     """
 

@@ -238,7 +238,7 @@ class CumSum(Op):
         if site.attr_int("reverse", 0):
             raise site.not_streamable("it sums from the end of time, so it needs the whole clip")
         carry = site.type(0).with_shape(tuple(1 if d == axis else n for d, n in enumerate(site.type(0).shape)))
-        state = StateSpec("sum", 2, 1, np.zeros(carry.shape, carry.dtype.numpy), "explicit")
+        state = StateSpec("sum", 2, 1, np.zeros(carry.shape, carry.dtype.numpy), "accumulator")
         return Streamed((x, StreamType(None, x.delay, x.stride)), states=(state,))
 
     def lower(self, site: Site, low: Lowering) -> None:

@@ -16,7 +16,7 @@ What stays open is an error that lists the candidates; nothing is guessed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,10 +28,11 @@ from streamrnn.ir.types import TensorType
 from streamrnn.ir.verify import infer_node, site_of, verify
 
 #: ops that move elements and compute nothing
-_MOVES = frozenset(
+MOVES = frozenset(
     {"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Split", "Gather", "Concat"}
+    | {"ScatterND", "ScatterElements"}
 )  # fmt: skip
-_CELLS: Mapping[str, Sequence[tuple[int, int]]] = {
+CELLS: Mapping[str, Sequence[tuple[int, int]]] = {
     "LSTM": ((5, 1), (6, 2)),
     "GRU": ((5, 1),),
     "RNN": ((5, 1),),
@@ -144,14 +145,14 @@ def _traced(graph: Graph, inputs: Sequence[str], outputs: Sequence[str], data: f
 
     Elements are followed by running the moving ops on arrays of element numbers.
     """
-    back = _numbers(graph, {n: _labels(i, graph.types[n]) for i, n in enumerate(inputs)})
+    back = element_numbers(graph, {n: _labels(i, graph.types[n]) for i, n in enumerate(inputs)})
     links: dict[str, dict[int, tuple[str, int]]] = {}
     for node in graph.nodes:
-        for source, final in _CELLS.get(node.op, ()):
+        for source, final in CELLS.get(node.op, ()):
             initial = node.inputs[source] if source < len(node.inputs) else ""
             if initial not in back:
                 continue
-            forward = _numbers(graph, _finals(graph, node, final))
+            forward = element_numbers(graph, _finals(graph, node, final))
             for output in outputs:
                 if output in forward:
                     _link(back[initial].reshape(-1), forward[output].reshape(-1), output, inputs, links)
@@ -179,17 +180,22 @@ def _finals(graph: Graph, node: Node, final: int) -> dict[str, Array]:
     return seeds
 
 
-def _numbers(graph: Graph, seeds: Mapping[str, Array]) -> dict[str, Array]:
+def moved_inputs(node: Node) -> Collection[int]:
+    """Which inputs of a moving op its elements come from."""
+    return range(len(node.inputs)) if node.op == "Concat" else (0, 2) if node.op.startswith("Scatter") else (0,)
+
+
+def element_numbers(graph: Graph, seeds: Mapping[str, Array]) -> dict[str, Array]:
     """Element numbers of all values that moving ops make of `seeds`; -1 for elements from elsewhere."""
     known = dict(seeds)
     for node in graph.nodes:
-        if node.op not in _MOVES or not any(n in known for n in node.inputs):
+        if node.op not in MOVES or not any(n in known for n in node.inputs):
             continue
         site = site_of(graph, node)
         arrays: list[Array | None] = []
         for k, name in enumerate(node.inputs):
             constant = graph.const(name)
-            moved = node.op == "Concat" or k == 0
+            moved = k in moved_inputs(node)
             if name in known:
                 arrays.append(known[name])
             elif moved and name:
