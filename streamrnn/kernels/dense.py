@@ -1,4 +1,4 @@
-"""Matrix products."""
+"""Matrix products with constant weights."""
 
 from __future__ import annotations
 
@@ -74,15 +74,3 @@ def dense(rows: i64, n_in: i64, n_out: i64, w: f32p, x: f32p, y: f32p) -> None:
                 s0 = fma(vload(w, o), splat(x[xo + k]), s0)
                 o += LANES
             store_lanes(y, paired * n_out + at, left, (s0 + s1) + (s2 + s3))
-
-
-@kernel
-def matmul(m: i64, k: i64, n: i64, a_row: i64, a_col: i64, b_row: i64, b_col: i64, a: f32p, b: f32p, y: f32p) -> None:
-    """y [m][n] = a times b, both computed at run time; a[i, p] lies at i * a_row + p * a_col, likewise b."""
-    for i in range(m):
-        for j in range(n):
-            y[i * n + j] = ZERO
-        for p in range(k):
-            v = a[i * a_row + p * a_col]
-            for j in range(n):
-                y[i * n + j] += v * b[p * b_row + j * b_col]

@@ -18,6 +18,8 @@ from streamrnn.ir.lowering import Apply, Lowering, Place, Register
 from streamrnn.ir.op import Op, Site, Streamed, Tolerance, register
 from streamrnn.ir.types import DType, StreamType, TensorType
 from streamrnn.kernels import dense, scalar
+from streamrnn.ops._contract import Named, contract
+from streamrnn.ops._moves import fill
 from streamrnn.ops._recurrent import pack_lanes
 from streamrnn.ops._time import joined, only
 
@@ -58,7 +60,6 @@ class MatMul(Op):
 
     def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
         a, b = streams[0], streams[1] if len(streams) > 1 else None
-        rank = site.out(0).rank
         for i, stream in enumerate((a, b)):
             if stream is None or stream.axis is None:
                 continue
@@ -66,37 +67,38 @@ class MatMul(Op):
             inner = t.rank - 1 if i == 0 else max(0, t.rank - 2)
             if stream.axis == inner:
                 raise site.not_streamable("sums over time")
-        axes = {None if s.axis is None else s.axis + rank - site.type(i).rank for i, s in enumerate((a, b)) if s}
+        axes = {None if s.axis is None else self._result_axis(site, i, s.axis) for i, s in enumerate((a, b)) if s}
         if len(axes) > 1:
             raise site.not_streamable("joins wires with time on different axes")
         return Streamed((joined(site, (a, b), axes.pop()),))
 
+    def _result_axis(self, site: Site, index: int, axis: int) -> int:
+        """Where `axis` of input `index` lies in the output, which has neither rows nor columns of a vector."""
+        back = axis - site.type(index).rank
+        if site.type(1 - index).rank == 1 and (index == 0 or back < -1):
+            back += 1
+        return site.out(0).rank + back
+
     def lower(self, site: Site, low: Lowering) -> None:
-        a, b, out = site.type(0), site.type(1), site.out(0)
+        a, b = site.type(0), site.type(1)
         fixed = site.const(1)
+        if 0 in (a.size, b.size):
+            fill(low, np.zeros(1, np.float32), site.out(0).size, low.output(0))
+            return
         if fixed is not None and b.rank == 2:
             rows, n_in, n_out = a.size // b.shape[0], *b.shape
             bias = np.zeros((1, n_out), np.float32)
             packed = low.weight(pack_lanes(np.concatenate([bias, fixed])))
             low.call(dense.dense, rows, n_in, n_out, packed, low.input(0), low.output(0), work=rows * n_in * n_out)
             return
-        left = a.shape if a.rank > 1 else (1, *a.shape)
-        right = b.shape if b.rank > 1 else (*b.shape, 1)
-        m, k, n = left[-2], left[-1], right[-1]
-        stack = _stack(site, left[:-2], right[:-2])
-        x, w, y = low.input(0), low.input(1), low.output(0)
-        for i, index in enumerate(np.ndindex(*stack)):
-            at = _flat(index, left[:-2]) * m * k, _flat(index, right[:-2]) * k * n, i * m * n
-            low.call(dense.matmul, m, k, n, k, 1, n, 1, x.at(at[0]), w.at(at[1]), y.at(at[2]), work=m * k * n)
-        del out
-
-
-def _flat(index: tuple[int, ...], shape: tuple[int, ...]) -> int:
-    """Position of `index` in a stack of `shape`, which may be broadcast."""
-    flat = 0
-    for i, n in zip(index[len(index) - len(shape) :], shape, strict=True):
-        flat = flat * n + (i if n != 1 else 0)
-    return flat
+        stack = [str(d) for d in range(max(a.rank, b.rank) - 2)]
+        sizes = dict.fromkeys([*stack, "m", "k", "n"], 1)
+        operands = []
+        for i, (t, names) in enumerate(((a, [*stack, "m", "k"]), (b, [*stack, "k", "n"]))):
+            own = dict(zip(names[-t.rank :] if t.rank > 1 else ["k"], t.shape, strict=True))
+            operands.append(Named.of(low.input(i), list(own), own, site.const(i)))
+            sizes.update({name: size for name, size in own.items() if size > 1})
+        contract(low, sizes, operands[0], operands[1], [*stack, "m", "n"], low.output(0))
 
 
 @register
@@ -160,10 +162,11 @@ class Gemm(Op):
             packed = low.weight(pack_lanes(np.concatenate([bias, b]).astype(np.float32)))
             low.call(dense.dense, m, k, n, packed, low.input(0), y, work=m * k * n)
             return
-        a_strides = (1, m) if site.attr_int("transA", 0) else (k, 1)
-        b_strides = (1, k) if site.attr_int("transB", 0) else (n, 1)
         product = low.scratch(DType.F32, m * n)
-        low.call(dense.matmul, m, k, n, *a_strides, *b_strides, low.input(0), low.input(1), product, work=m * k * n)
+        sizes = {"m": m, "k": k, "n": n}
+        names = ("km" if site.attr_int("transA", 0) else "mk", "nk" if site.attr_int("transB", 0) else "kn")
+        left, right = (Named.of(low.input(i), own, sizes, site.const(i)) for i, own in enumerate(names))
+        contract(low, sizes, left, right, "mn", product)
         self._finish(site, low, product, (m, n), (alpha, beta), y)
 
     def _finish(
