@@ -58,6 +58,8 @@ WINDOW: dict[str, dict[str, Any]] = {
     "dpt_t": {},
     "fastenhancer_t": {},
     "fastenhancer_b_k3": {},
+    "fastenhancer_t_wave_v2": {},
+    "fastenhancer_b_wave": {},
     "fspen_a": {},
 }
 #: time is causal in these (the delay aside), so they run frame by frame without a hint
@@ -66,8 +68,6 @@ FRAME = ("silero_v6_fw", "coffee_lstm", "bruhm_lstm2709", "lstm_vae", "lstm_vae_
 AHEAD = ("fairtalk_a", "fairtalk_b", "fairtalk_c")
 #: not in this version: a node of each and the op that is missing
 MISSING = {
-    "fastenhancer_t_wave_v2": "DFT",
-    "fastenhancer_b_wave": "DFT",
     "precise_mycroft": "Loop",
     "precise_mk1": "Loop",
     "coffee_loop": "SequenceEmpty",
