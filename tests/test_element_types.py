@@ -11,6 +11,7 @@ import pytest
 from contract import Case, Contract, floats
 from moving import compiled, plain
 
+from streamrnn import NonFiniteError, Stream
 from streamrnn.ir.graph import Array
 from streamrnn.ir.types import DType
 
@@ -182,3 +183,15 @@ def test_float32_is_rounded_to_the_nearest_float16() -> None:
     [found] = compiled(Case("Cast", (x,), {"to": "float16"}))
     with np.errstate(over="ignore"):
         np.testing.assert_array_equal(found.view(np.uint16), x.astype(np.float16).view(np.uint16))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_what_is_not_finite_is_seen_in_every_float(dtype: str) -> None:
+    x = np.array([1, -2, np.finfo(dtype).max, 0], dtype)
+    engine = Case("Identity", (x,)).engine
+    stream = Stream(engine, on_nonfinite="hold")
+    np.testing.assert_array_equal(stream.step(x), x)
+    np.testing.assert_array_equal(stream.step(np.array([np.nan, 5, -np.inf, 7], dtype)), np.array([1, 5, x[2], 7], dtype))
+    assert stream.mended == 1
+    with pytest.raises(NonFiniteError):
+        Stream(engine, on_nonfinite="raise").step(np.array([0, np.inf, 0, 0], dtype))

@@ -279,7 +279,7 @@ def test_outputs_come_in_the_order_asked_for(tmp_path: Path) -> None:
         ([node("Relu", ["x"], ["y"]), node("Tanh", ["x"], ["y"])], ModelFileError, "'y' is computed twice"),
         ([node("Relu", ["x"], ["x"]), node("Tanh", ["x"], ["y"])], ModelFileError, "input 'x' is also computed"),
         ([node("MatMul", ["x", "x"], ["y"], name="m")], ShapeError, r"node 'm' \(MatMul\)"),
-        ([node("Add", ["x", "short"], ["y"])], UnsupportedError, "'short' is of int16"),
+        ([node("Add", ["x", "short"], ["y"])], UnsupportedError, r"Add of \(float32, int16\)"),
     ],
 )
 def test_a_graph_that_makes_no_sense_is_refused(
@@ -342,8 +342,8 @@ def test_one_number_fits_where_one_element_is_declared(tmp_path: Path, dims: lis
 
 
 def test_inputs_that_no_step_can_take_are_refused(tmp_path: Path) -> None:
-    model = raw(tmp_path, [node("Relu", ["h"], ["y"])], [("h", TensorProto.FLOAT16, [2])])
-    with pytest.raises(UnsupportedError, match=r"input 'h' is of float16.*float32"):
+    model = raw(tmp_path, [node("Relu", ["h"], ["y"])], [("h", TensorProto.BFLOAT16, [2])])
+    with pytest.raises(UnsupportedError, match=r"input 'h' is of bfloat16.*float32"):
         fold(model)
 
 

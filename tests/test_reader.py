@@ -176,7 +176,7 @@ def test_a_later_file_format_is_refused(tmp_path: Path) -> None:
         read(proto, tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["FLOAT16", "BFLOAT16", "FLOAT8E4M3FN", "INT4", "COMPLEX64"])
+@pytest.mark.parametrize("kind", ["BFLOAT16", "FLOAT8E4M3FN", "INT4", "COMPLEX64"])
 def test_element_types_that_no_step_can_hold_are_refused(tmp_path: Path, kind: str) -> None:
     proto = good()
     proto.graph.initializer[0].data_type = TensorProto.DataType.Value(kind)

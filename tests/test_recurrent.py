@@ -77,7 +77,7 @@ def test_an_input_of_the_wrong_shape_is_refused(op: str, name: str, shape: tuple
 def test_double_precision_is_refused_when_it_is_compiled(op: str) -> None:
     case = cell(op, 4, 2, 3)
     wide = replace(case, inputs=tuple(None if a is None else a.astype(np.float64) for a in case.inputs))
-    with pytest.raises(UnsupportedError, match="float64 is not supported; export the model in float32"):
+    with pytest.raises(UnsupportedError, match="input 0 is float64; only float32 is supported, export the model in float32"):
         _ = wide.engine
 
 

@@ -268,25 +268,32 @@ class TestMeasures:
         np.testing.assert_array_equal(difference(a, b), [0.0, np.inf, 0.0, np.inf, 0.5])
 
     def test_integers_must_be_equal(self) -> None:
-        track = Track("output", "n", exact=True)
+        track = Track("output", "n", np.dtype(np.int64))
         track.add(0, np.array([1, 2]), np.array([1, 2]))
         assert track.row("s").passed
         track.add(1, np.array([1, 2]), np.array([1, 3]))
         assert track.row("s").first_bad == 1
 
+    def test_half_precision_may_differ_in_its_last_place(self) -> None:
+        track = Track("output", "y", np.dtype(np.float16))
+        track.add(0, np.array([1.5], np.float16), np.array([1.5 + 2**-10], np.float16))
+        assert track.row("s").passed
+        track.add(1, np.array([1.5], np.float16), np.array([1.5 + 2**-9], np.float16))
+        assert track.row("s").first_bad == 1
+
     def test_another_number_of_elements_is_a_failure(self) -> None:
-        track = Track("output", "n", exact=False)
+        track = Track("output", "n", np.dtype(np.float32))
         track.add(3, np.zeros(2), np.zeros(3))
         assert track.row("s").first_bad == 3
 
     def test_tolerance_grows_with_the_peak_only_above_one(self) -> None:
         for peak, expected in ((0.01, 1e-4), (50.0, 5e-3)):
-            track = Track("output", "y", exact=False)
+            track = Track("output", "y", np.dtype(np.float32))
             track.add(0, np.array([peak]), np.array([peak]))
             assert track.tolerance == pytest.approx(expected)
 
     def test_what_onnxruntime_itself_answers_to_the_last_bit_of_the_input_decides_nothing(self) -> None:
-        track = Track("output", "y", exact=False)
+        track = Track("output", "y", np.dtype(np.float32))
         for step, noise in enumerate((0.0, 1e-2, 0.0)):
             track.add(step, np.zeros(1), np.full(1, 2e-2 if step else 0.0))
             track.add_noise(step, np.zeros(1), np.full(1, noise))
@@ -294,7 +301,7 @@ class TestMeasures:
         assert (row.undecided, row.passed, row.first_bad, row.mark) == (True, False, None, "undecided")
 
     def test_noise_that_comes_later_excuses_nothing(self) -> None:
-        track = Track("output", "y", exact=False)
+        track = Track("output", "y", np.dtype(np.float32))
         for step, noise in enumerate((0.0, 0.0, 1.0)):
             track.add(step, np.zeros(1), np.full(1, 2e-2 if step == 1 else 0.0))
             track.add_noise(step, np.zeros(1), np.full(1, noise))

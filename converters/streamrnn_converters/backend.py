@@ -22,9 +22,10 @@ from streamrnn import Engine, Stream
 from streamrnn.errors import InputError, OpenValueError, StreamRNNError, UnsupportedError
 from streamrnn.ir.graph import Array, Graph
 from streamrnn.planner import make_plan
-from streamrnn_converters.importer import Options, convert_model
+from streamrnn_converters.importer import convert_model
 from streamrnn_converters.onnx.raw import RawModel
 from streamrnn_converters.onnx.reader import read_bytes
+from streamrnn_converters.options import Options
 from streamrnn_converters.passes.fold import known
 
 _Signature = tuple[tuple[int, ...], ...]

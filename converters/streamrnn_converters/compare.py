@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -39,9 +40,12 @@ def peak(value: Array) -> float:
     return float(np.max(magnitudes, initial=0.0, where=np.isfinite(magnitudes)))
 
 
-def tolerance(kind: Kind, largest: float, *, exact: bool = False) -> float:
-    """What is allowed for a value whose largest magnitude is `largest`; 0 for integers and bools."""
-    return 0.0 if exact else RELATIVE[kind] * max(1.0, largest)
+def tolerance(kind: Kind, largest: float, dtype: np.dtype[Any]) -> float:
+    """What is allowed for a value whose largest magnitude is `largest`: at least a unit in the last place of its type, which
+    counts for float16; 0 for integers and bools."""
+    if dtype.kind != "f":
+        return 0.0
+    return max(RELATIVE[kind], float(np.finfo(dtype).eps)) * max(1.0, largest)
 
 
 @dataclass
@@ -50,7 +54,7 @@ class Track:
 
     kind: Kind
     name: str
-    exact: bool
+    dtype: np.dtype[Any]
     steps: list[int] = field(default_factory=list)
     worst: list[float] = field(default_factory=list)
     largest: float = 0.0
@@ -87,7 +91,7 @@ class Track:
 
     @property
     def tolerance(self) -> float:
-        return tolerance(self.kind, self.largest, exact=self.exact) if self.limit is None else self.limit
+        return tolerance(self.kind, self.largest, self.dtype) if self.limit is None else self.limit
 
     def row(self, signal: str) -> Row:
         """A step counts as bad where the tolerance is exceeded and the oracle's own noise up to then does not explain it."""

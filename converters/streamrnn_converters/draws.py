@@ -56,7 +56,7 @@ def compared(signal: str, kind: Kind, name: str, expected: Array, found: Array) 
     runs, values = expected.shape
     exact = expected.dtype.kind != "f"
     a, b = (np.where(np.isnan(x), np.inf, x) for x in (np.asarray(expected, np.float64), np.asarray(found, np.float64)))
-    slack = tolerance(kind, peak(a), exact=exact)
+    slack = tolerance(kind, peak(a), expected.dtype)
     chance = FALSE_ALARM / max(1, values)
     return Draw(
         signal, kind, name, runs, values,

@@ -85,12 +85,12 @@ class Law(ABC):
         return [port for port in self.engine.plan.outputs if port.name not in (*self.excluded, *self.random)]
 
     def output_tracks(self) -> dict[str, Track]:
-        return {p.name: Track("output", p.name, not p.type.dtype.is_float) for p in self.compared()}
+        return {p.name: Track("output", p.name, p.type.dtype.numpy) for p in self.compared()}
 
     def state_tracks(self, names: list[str]) -> dict[str, Track]:
         inits = self.view.inits
         left_out = {*self.excluded, *self.random}
-        return {n: Track("state", n, inits[n].dtype.kind != "f") for n in names if n in inits and n not in left_out}
+        return {n: Track("state", n, inits[n].dtype) for n in names if n in inits and n not in left_out}
 
     def enter(
         self, tracks: Mapping[str, Track], block: Block, first: Iterable[Expected], again: Iterable[Expected] | None

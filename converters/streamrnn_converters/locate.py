@@ -44,7 +44,7 @@ def locate(law: Law, signal: Signal, step: int) -> Culprit:
             expected, found = pairs[name]
             apart = difference(expected, found)
             diffs[name] = float(apart.max(initial=0.0))
-            limit = tolerance("output", peak(expected), exact=expected.dtype.kind != "f")
+            limit = tolerance("output", peak(expected), expected.dtype)
             if diffs[name] > limit:
                 return _culprit(signal, step, node, name, (expected, found, apart), limit, diffs)
     return _nameless(

@@ -36,9 +36,10 @@ def validate(
     inputs: a further signal, one array per input of the engine; see `given_signal` for its shapes.
     seed:   of the random signals and chunk sizes.
 
-    Tolerances are 1e-4 * max(1, max |y|) for outputs and 5e-4 * max(1, max |s|) for states, zero for integers and bools. Beyond
-    them a comparison fails, unless the oracle itself answers so much to a unit in the last place of the input. Outputs and
-    states that depend on random numbers are judged by their distribution instead, see `draws`.
+    Tolerances are 1e-4 * max(1, max |y|) for outputs and 5e-4 * max(1, max |s|) for states, at least a unit in the last place
+    (2**-10 for float16), and zero for integers and bools. Beyond them a comparison fails, unless the oracle itself answers so
+    much to a unit in the last place of the input. Outputs and states that depend on random numbers are judged by their
+    distribution instead, see `draws`.
 
     Raises UnsupportedError where onnxruntime cannot run an ONNX file, ModelFileError where an audio file cannot be read,
     InputError where `inputs` does not fit, MissingExtraError without onnxruntime.

@@ -20,12 +20,24 @@ from streamrnn.plan import Call, Copy, Item, Loop, Port, Repeat, StepPlan, When,
 CLONE_WORK = 64
 MAX_CLONES = 64
 
-_PORT_KERNELS = (ports.nonfinite, ports.take_finite, ports.give_frames)
+
+def _watch(dtype: DType) -> tuple[Kernel, Kernel]:
+    """The kernels that count the elements of an input which are not finite, and that take the others."""
+    pointer = dtype.pointer
+    count, take = ports.nonfinite.typed(x=pointer), ports.take_finite.typed(x=pointer, held=pointer)
+    half = {"finite": ports.finite_half}
+    return (count.bind(**half), take.bind(**half)) if dtype is DType.F16 else (count, take)
+
+
+def _floats(plan: StepPlan) -> list[int]:
+    """Inputs that may hold what is not finite."""
+    return [i for i, port in enumerate(plan.inputs) if port.type.dtype.is_float]
 
 
 def driver_kernels(plan: StepPlan) -> list[Kernel]:
     """All kernels that the driver of `plan` calls."""
-    return [*plan.kernels(), *_PORT_KERNELS]
+    watched = {kernel.address: kernel for i in _floats(plan) for kernel in _watch(plan.inputs[i].type.dtype)}
+    return [*plan.kernels(), *watched.values(), ports.give_frames]
 
 
 def driver_text(plan: StepPlan) -> str:
@@ -286,14 +298,15 @@ class _Driver:
     def _take_inputs(self) -> None:
         """Copy the caller's frame into the held inputs, as the policy says. Every input is looked at before any is taken."""
         plan = self.plan
-        floats = [i for i, p in enumerate(plan.inputs) if p.type.dtype is DType.F32]
+        floats = _floats(plan)
         policy = self.load("i64", self.header(HEADER_POLICY))
         self.emit(f"switch i64 {policy}, label %look [i64 {Policy.PASS.value}, label %plain]")
         self.emit("\nlook:")
         bad = "0"
         for i in floats:
             found, total = self.fresh(), self.fresh()
-            self.emit(f'{found} = call i64 @"{ports.nonfinite.symbol}"(i64 {plan.inputs[i].type.size}, ptr %in{i})')
+            count, _ = _watch(plan.inputs[i].type.dtype)
+            self.emit(f'{found} = call i64 @"{count.symbol}"(i64 {plan.inputs[i].type.size}, ptr %in{i})')
             self.emit(f"{total} = add i64 {bad}, {found}")
             bad = total
         self.emit(f"%fine = icmp eq i64 {bad}, 0\n  br i1 %fine, label %plain, label %mend")
@@ -313,7 +326,8 @@ class _Driver:
             held = self.place(port.place)
             if i in floats:
                 # after `clear` the held values are zero, so holding them is zeroing
-                self.emit(f'call void @"{ports.take_finite.symbol}"(i64 {port.type.size}, i64 1, ptr %in{i}, ptr {held})')
+                _, take = _watch(port.type.dtype)
+                self.emit(f'call void @"{take.symbol}"(i64 {port.type.size}, i64 1, ptr %in{i}, ptr {held})')
             else:
                 self.copy(held, f"%in{i}", port.type.nbytes)
         self.emit("br label %make")

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from streamrnn.kernels._jit import f32p, i64, kernel, u8p
+from streamrnn.kernels._jit import b1, device, f32p, i64, kernel, u8p
 
 ZERO = np.float32(0)
+#: bits of the exponent of a float16
+_EXPONENT = np.uint16(0x7C00)
+
+
+@device
+def finite(x: Any) -> b1:
+    return x - x == ZERO
+
+
+@device
+def finite_half(bits: Any) -> b1:
+    """`finite` for the bits of a float16."""
+    return bits & _EXPONENT != _EXPONENT
 
 
 @kernel
@@ -14,7 +29,7 @@ def nonfinite(n: i64, x: f32p) -> i64:
     """How many of x[0 .. n] are NaN or Inf."""
     count = 0
     for i in range(n):
-        count += x[i] - x[i] != ZERO
+        count += not finite(x[i])
     return count
 
 
@@ -22,10 +37,10 @@ def nonfinite(n: i64, x: f32p) -> i64:
 def take_finite(n: i64, hold: i64, x: f32p, held: f32p) -> None:
     """held = x, where an element that is not finite becomes the value held before (hold = 1) or zero (hold = 0)."""
     for i in range(n):
-        if x[i] - x[i] == ZERO:
+        if finite(x[i]):
             held[i] = x[i]
         elif hold == 0:
-            held[i] = ZERO
+            held[i] = 0
 
 
 @kernel

@@ -15,6 +15,7 @@ from streamrnn.ir.types import DType, StreamType, TensorType
 from streamrnn.kernels import activations, dense
 from streamrnn.kernels._jit import Binding, Device
 from streamrnn.kernels.simd import LANES, tiles
+from streamrnn.ops._spatial import require_f32
 from streamrnn.ops._time import one_frame
 
 
@@ -108,6 +109,7 @@ def recurrent_types(site: Site, gates: int, states: Sequence[int], defaults: Seq
 
     Raises ShapeError, UnsupportedError.
     """
+    require_f32(site, 0, 1, 2, 3, *states)
     gate_activations(site, defaults)
     clip_of(site)
     if site.attr_int("layout", 0) != 0:
@@ -256,12 +258,3 @@ def clip_of(site: Site) -> float:
 def padded(inputs: Sequence[Array | None], count: int) -> list[Array | None]:
     """`inputs` with None for the optional ones left off at the end."""
     return [*inputs, *[None] * (count - len(inputs))]
-
-
-def require_f32(site: Site) -> None:
-    """UnsupportedError where X is not float32."""
-    if site.type(0).dtype is not DType.F32:
-        raise UnsupportedError(
-            f"node '{site.node.name}' ({site.node.op}): {site.type(0).dtype.value} is not supported; "
-            f"export the model in float32"
-        )

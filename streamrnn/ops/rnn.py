@@ -58,7 +58,6 @@ class RNN(Op):
         return rec.recurrent_stream(site, streams, ("h",), (_H,))
 
     def lower(self, site: Site, low: Lowering) -> None:
-        rec.require_f32(site)
         S, batch, _ = site.type(0).shape
         W, R = (site.need_const(i, what) for i, what in ((1, "W"), (2, "R")))
         D, H = R.shape[0], R.shape[2]

@@ -50,7 +50,7 @@ class AudioOracle:
         return f"each step with a float64 NumPy reading of the file, written from the format's formula, {start}"
 
     def run(self, signal: Signal, *, noise: bool) -> Outcome:
-        track = Track("output", OUTPUT, exact=False)
+        track = Track("output", OUTPUT, np.dtype(np.float32))
         cuts = Cuts(self.engine, signal, self.seed)
         blocks = list(cuts.blocks())
         inputs = {name: np.concatenate([block.inputs[name] for block in blocks]) for name in self.engine.inputs}
@@ -93,7 +93,7 @@ def _own_test(model: AudioModel, test: SelfTest) -> tuple[Signal, Outcome]:
 
     signal = Signal("file's own", test.input.size, bare, frame, endless=False)
     cuts = Cuts(bare, signal, 0)
-    track = Track("output", OUTPUT, exact=False, limit=test.tolerance)
+    track = Track("output", OUTPUT, np.dtype(np.float32), limit=test.tolerance)
     for block in cuts.blocks():
         for i, found in enumerate(block.outputs[OUTPUT]):
             track.add(block.start + i, test.output[block.start + i], found)

@@ -16,7 +16,7 @@ from streamrnn.ir.graph import Array
 MAX_DIM = 1 << 40
 
 _NUMPY: dict[int, str] = {
-    TensorProto.FLOAT: "float32", TensorProto.DOUBLE: "float64", TensorProto.BOOL: "bool",
+    TensorProto.FLOAT: "float32", TensorProto.DOUBLE: "float64", TensorProto.FLOAT16: "float16", TensorProto.BOOL: "bool",
     TensorProto.INT8: "int8", TensorProto.INT16: "int16", TensorProto.INT32: "int32", TensorProto.INT64: "int64",
     TensorProto.UINT8: "uint8", TensorProto.UINT16: "uint16", TensorProto.UINT32: "uint32", TensorProto.UINT64: "uint64",
 }  # fmt: skip
@@ -41,7 +41,7 @@ def dtype_name(data_type: int) -> str:
 def read_tensor(tensor: TensorProto, name: str, path: Path) -> Array:
     """The elements of `tensor`, which `path` holds or points to. Read-only; may be of an element type that no step can hold.
 
-    Raises ModelFileError where sizes and data do not fit, UnsupportedError for half precision and rarer element types.
+    Raises ModelFileError where sizes and data do not fit, UnsupportedError for bfloat16 and rarer element types.
     """
     where = f"{path}: tensor '{name}'"
     shape = _shape(tensor, where)
@@ -90,7 +90,10 @@ def _elements(tensor: TensorProto, where: str, dtype: np.dtype[Any], count: int)
             f"{where}: its shape asks for {count} elements, the file has {len(field)}; the file is cut short or altered, "
             f"get it again"
         )
-    array = np.array(field).astype(dtype)
+    if dtype == np.float16:  # its bits
+        array: Array = np.array(field).astype(np.uint16).view(dtype)
+    else:
+        array = np.array(field).astype(dtype)
     array.flags.writeable = False
     return array
 

@@ -18,8 +18,8 @@ import numpy as np
 import streamrnn.ops  # noqa: F401  fills the op table
 from streamrnn.errors import BindingError, ModelFileError, OpenValueError, ShapeError, StreamRNNError, UnsupportedError
 from streamrnn.ir.graph import Array, Graph, Node, Stage
-from streamrnn.ir.op import Op, Site, find_op
-from streamrnn.ir.types import TensorType
+from streamrnn.ir.op import Op, Site, find_op, get_op
+from streamrnn.ir.types import DType, TensorType
 from streamrnn.ir.verify import verify
 from streamrnn_converters.names import Names
 from streamrnn_converters.onnx.raw import RawGraph, RawModel, RawNode, ordered, reads
@@ -130,13 +130,7 @@ class _Walk:
 
     def enter_constant(self, name: str, array: Array) -> None:
         self.constants[name] = array
-        try:
-            self.types[name] = TensorType.of(array)
-        except ValueError:
-            self.failed.add(name)
-            self.bad_values[name] = UnsupportedError(
-                f"constant '{name}' is of {array.dtype.name}, which a step cannot hold; export the model in float32 and int64"
-            )
+        self.types[name] = TensorType.of(array)
 
     # -- the walk ---------------------------------------------------------------------------------------------------
 
@@ -217,7 +211,13 @@ class _Walk:
     def apply(self, op: Op, node: Node) -> None:
         constants = tuple(self.constants.get(name) if name else None for name in node.inputs)
         site = Site(node, tuple(self.types[name] if name else None for name in node.inputs), constants)
-        types = op.infer(site)
+        try:
+            types = op.infer(site)
+        except UnsupportedError:
+            if not any(type_ is not None and type_.dtype is DType.F16 for type_ in site.types):
+                raise
+            self.in_float32(op, node)
+            return
         if len(node.outputs) > len(types):
             raise site.shape_error(f"has {len(node.outputs)} outputs, the op gives {len(types)}")
         fixed = all(
@@ -230,6 +230,30 @@ class _Walk:
             return
         self.nodes.append(node)
         self.types.update((name, type_) for name, type_ in zip(node.outputs, types, strict=False) if name)
+
+    def in_float32(self, op: Op, node: Node) -> None:
+        """What an op does not take in float16 it takes in float32, and what it gives in float32 is rounded to float16."""
+        wide = {name: self.cast(name, DType.F32) if self.is_half(name) else name for name in node.inputs}
+        results = {name: self.values.fresh(f"{name}.float32") for name in node.outputs if name}
+        inner = replace(
+            node,
+            inputs=tuple(wide[name] for name in node.inputs),
+            outputs=tuple(results.get(name, "") for name in node.outputs),
+        )
+        self.apply(op, inner)
+        for name, found in results.items():
+            to = DType.F16 if self.types[found].dtype is DType.F32 else self.types[found].dtype
+            self.cast(found, to, name)
+
+    def is_half(self, name: str) -> bool:
+        return bool(name) and self.types[name].dtype is DType.F16
+
+    def cast(self, name: str, to: DType, result: str = "") -> str:
+        """Add a Cast of `name`, to a new value where `result` names none."""
+        result = result or self.values.fresh(f"{name}.{to.value}")
+        cast = Node("Cast", self.node_names.fresh(f"{result}.Cast"), (name,), (result,), {"to": to.value})
+        self.apply(get_op(cast), cast)
+        return result
 
     def affordable(self, types: Sequence[TensorType]) -> bool:
         """Whether values of these types may be computed now, and if so, their bytes are counted."""
