@@ -54,7 +54,6 @@ def judge(law: Law, signal: Signal, names: Sequence[str]) -> list[Draw]:
 def compared(signal: str, kind: Kind, name: str, expected: Array, found: Array) -> Draw:
     """Two samples [runs, values] of the same distributions, or not."""
     runs, values = expected.shape
-    exact = expected.dtype.kind != "f"
     a, b = (np.where(np.isnan(x), np.inf, x) for x in (np.asarray(expected, np.float64), np.asarray(found, np.float64)))
     slack = tolerance(kind, peak(a), expected.dtype)
     chance = FALSE_ALARM / max(1, values)
