@@ -19,7 +19,7 @@ LAYERS = (
     ("plan", "emit", "planner"),
     ("codegen",),
     ("engine", "memory", "snapshot", "stream", "pool"),
-    ("export", "bench", "doctor", "demo"),
+    ("export", "bench", "doctor", "demo", "rate", "resample"),
     ("cli",),
 )
 #: the only places of the runtime that name the converters, inside functions

@@ -139,11 +139,15 @@ def test_run_with_npy_and_npz(sensor: Path, tmp_path: Path) -> None:
     assert "outputs" in refused("run", sensor, tmp_path / "x.npy", "-o", tmp_path / "y.npy")
 
 
-def test_a_wrong_sample_rate_is_said_never_silently_taken(tmp_path: Path) -> None:
-    done = run("run", VAD, EXAMPLES / "audio" / "guitar_48k.wav", "-o", tmp_path / "s.csv", "--steps", 10)
+def test_a_wrong_sample_rate_is_a_choice_never_silently_made(tmp_path: Path) -> None:
+    guitar = EXAMPLES / "audio" / "guitar_48k.wav"
+    message = refused("run", VAD, guitar, "-o", tmp_path / "s.csv", "--steps", 10)
+    assert "48000 Hz" in message
+    assert "16000 Hz" in message
+    assert "--rate-mismatch" in message
+    done = run("run", VAD, guitar, "-o", tmp_path / "s.csv", "--steps", 10, "--rate-mismatch", "ignore")
     assert done.returncode == 0
-    assert "48000 Hz" in done.stderr
-    assert "16000 Hz" in done.stderr
+    assert "as if they were the same" in done.stderr
 
 
 def test_channels_have_to_be_chosen(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from streamrnn.ir.file import fingerprint
 from streamrnn.ir.graph import Graph, Stage
 from streamrnn.ir.verify import verify
 from streamrnn_converters.audio import is_audio
-from streamrnn_converters.audio.convert import convert_audio
+from streamrnn_converters.audio.importer import convert_audio
 from streamrnn_converters.onnx.raw import RawModel
 from streamrnn_converters.onnx.reader import read_model
 from streamrnn_converters.onnx.state_map import Pair, attach_states, find_pairs

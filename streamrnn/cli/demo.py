@@ -14,7 +14,7 @@ from rich import box
 from rich.table import Table
 
 from streamrnn.cli.picture import Story, draw, drawing
-from streamrnn.cli.signals import soundfile
+from streamrnn.cli.sound import soundfile
 from streamrnn.cli.talk import data, notify, talk
 from streamrnn.engine import Engine
 from streamrnn.errors import MissingExtraError, ModelFileError, StreamRNNError

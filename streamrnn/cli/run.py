@@ -14,12 +14,12 @@ import typer
 from rich.progress import Progress
 
 from streamrnn.cli import options as opt
-from streamrnn.cli import signals
+from streamrnn.cli import signals, sound
 from streamrnn.cli.talk import notify, talk
 from streamrnn.engine import Engine
 from streamrnn.errors import InputError
 from streamrnn.ir.graph import Array
-from streamrnn.stream import OnNonFinite, Ports, Stream
+from streamrnn.stream import OnNonFinite, Ports, Stream, policy_of
 
 #: steps of one compiled block; the progress bar moves and Ctrl-C is heard between two of them
 BLOCK = 4096
@@ -37,6 +37,13 @@ def run(
     channel: opt.Channel = None,
     on_nonfinite: Annotated[str, typer.Option(help="What NaN and Inf in the input do: pass, raise, hold or reset.")] = "pass",
     steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps.")] = None,
+    rate_mismatch: Annotated[
+        str, typer.Option(metavar="HOW", help="Where a sound's rate is not the model's: resample, delay or ignore.")
+    ] = "",
+    model_rate: Annotated[
+        int, typer.Option(min=0, metavar="HZ", help="Rate at which the model was trained, if its file does not say it.")
+    ] = 0,
+    bits: Annotated[str, typer.Option(help="Samples of a .wav result: 16, 24 or float.")] = "float",
 ) -> None:
     """Run a signal through a model.
 
@@ -47,34 +54,61 @@ def run(
     target = None if output in (None, "-") else Path(str(output))
     opt.spare(target, model, source)
     engine = opt.open_engine(model, how, notify)
-    signals.check_result(target, engine, live=source == "-")
-    stream = Stream(engine, on_nonfinite=cast(OnNonFinite, on_nonfinite))
+    signals.check_result(target, engine, source)
+    from_sound = source.lower().endswith(".wav")
+    to_sound = target is not None and target.suffix.lower() == ".wav"
+    if bits not in sound.BITS or (bits != "float" and not to_sound):
+        raise InputError(f"--bits {bits}: a .wav result has 16, 24 or float")
+    if (rate_mismatch or model_rate) and not from_sound:
+        raise InputError(f"{source}: --rate-mismatch and --model-rate belong to .wav files; this one has no sample rate")
+    policy = cast(OnNonFinite, on_nonfinite)
+    policy_of(on_nonfinite)
     knobs = opt.pairs("--set", held or (), float)
+    rates = sound.Rates(rate_mismatch, model_rate)
     if engine.delay:
         frames = "1 input frame" if engine.delay == 1 else f"{engine.delay} input frames"
         talk().print(f"the output lags by {frames}; before that it is zero")
     if source == "-":
+        stream = Stream(engine, on_nonfinite=policy)
         with open(target, "w") if target else contextlib.nullcontext(sys.stdout) as out:
             _live(engine, stream, knobs, steps, out)
         return
     path = Path(source)
     if not path.exists():
         raise InputError(f"{path}: there is no such file")
-    read = signals.read_frames(path, engine, knobs, channel)
-    checked = Ports(engine).arrays(read, steps=True)
-    signal = {name: array[:steps] for name, array in zip(engine.inputs, checked, strict=True)}
+    if from_sound:
+        constant = signals.held_frames(engine, knobs)
+        port = signals.main_input(engine, constant)
+        plan = sound.plan_sound(path, engine, rates, channel, knobs, to_sound=to_sound)
+        engine = plan.engine
+        tracks = [signals.with_held(path, {port.name: sound.frames_of(t, port)}, constant) for t in plan.tracks]
+    else:
+        plan, tracks = None, [signals.read_frames(path, engine, knobs, channel)]
+    streams = [Stream(engine, on_nonfinite=policy) for _ in tracks]
+    checked = [Ports(engine).arrays(track, steps=True) for track in tracks]
+    inputs = [{name: array[:steps] for name, array in zip(engine.inputs, arrays, strict=True)} for arrays in checked]
     if target is None:
         print(",".join(signals.column_names(engine)))
-        for block in _blocks(engine, stream, signal):
+        for block in _blocks(engine, streams[0], inputs[0]):
             for t in range(len(next(iter(block.values())))):
                 print(signals.row_text([value[t] for value in block.values()]))
         return
-    blocks = list(_blocks(engine, stream, signal))
-    result = {name: np.concatenate([block[name] for block in blocks]) for name in engine.outputs}
-    signals.write_result(target, engine, result, _rate(path, engine, result, signal))
-    if stream.mended:
-        talk().print(f"{stream.mended} input frames were not finite ({on_nonfinite})")
-    talk().print(f"{stream.steps} steps, written: {target}", markup=False)
+    results = [_whole(engine, stream, track) for stream, track in zip(streams, inputs, strict=True)]
+    if plan is not None and to_sound:
+        samples, rate = sound.played(plan, port, [next(iter(result.values())) for result in results])
+        sound.write_sound(target, samples, rate, bits)
+    else:
+        signals.write_result(target, engine, results[0])
+    mended = sum(stream.mended for stream in streams)
+    if mended:
+        talk().print(f"{mended} input frames were not finite ({on_nonfinite})")
+    talk().print(f"{streams[0].steps} steps, written: {target}", markup=False)
+
+
+def _whole(engine: Engine, stream: Stream, frames: dict[str, Array]) -> dict[str, Array]:
+    """Results of all steps by name."""
+    blocks = list(_blocks(engine, stream, frames))
+    return {name: np.concatenate([block[name] for block in blocks]) for name in engine.outputs}
 
 
 def _blocks(engine: Engine, stream: Stream, frames: dict[str, Array]) -> Iterator[dict[str, Array]]:
@@ -107,13 +141,3 @@ def _live(engine: Engine, stream: Stream, knobs: dict[str, float], steps: int | 
         print(signals.row_text(answers), file=out, flush=True)
         if steps is not None and stream.steps >= steps:
             return
-
-
-def _rate(path: Path, engine: Engine, result: dict[str, Array], frames: dict[str, Array]) -> float | None:
-    """Sample rate of the output, where the input has one."""
-    if path.suffix.lower() != ".wav":
-        return None
-    rate = float(signals.soundfile().info(str(path)).samplerate)
-    taken = max(array[0].size for array in frames.values()) if frames else 1
-    given = next(iter(result.values()))
-    return rate * (given[0].size if len(given) else 1) / taken

@@ -5,34 +5,16 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from streamrnn.cli.talk import say_warning
+from streamrnn.cli.sound import frames_of, one_channel, read_sound, warn_of_rate
 from streamrnn.engine import Engine, PortInfo
-from streamrnn.errors import InputError, MissingExtraError
+from streamrnn.errors import InputError
 from streamrnn.files import write_aside
 from streamrnn.ir.graph import Array
-
-
-def soundfile() -> Any:
-    """The soundfile module. Raises MissingExtraError."""
-    try:
-        import soundfile as module
-    except ImportError:
-        raise MissingExtraError("wav files need soundfile; pip install 'streamrnn[audio]'") from None
-    return module
-
-
-@dataclass(frozen=True)
-class Audio:
-    """Samples of one channel and their rate in Hz."""
-
-    samples: Array
-    rate: int
 
 
 def main_input(engine: Engine, held: Mapping[str, Array]) -> PortInfo:
@@ -47,7 +29,10 @@ def main_input(engine: Engine, held: Mapping[str, Array]) -> PortInfo:
 
 
 def read_frames(path: Path, engine: Engine, knobs: Mapping[str, float], channel: int | None) -> dict[str, Array]:
-    """Frames of every input, [steps, *frame shape] each, from a file. Raises InputError, MissingExtraError, OSError."""
+    """Frames of every input, [steps, *frame shape] each, from a file. Raises InputError, MissingExtraError, OSError.
+
+    A sound file gives one channel, and runs at its own rate whatever the model's is; the user is told.
+    """
     suffix = path.suffix.lower()
     held = held_frames(engine, knobs)
     if suffix == ".npz":
@@ -58,13 +43,20 @@ def read_frames(path: Path, engine: Engine, knobs: Mapping[str, float], channel:
     else:
         port = main_input(engine, held)
         if suffix == ".wav":
-            frames = {port.name: frames_of(read_wav(path, channel, engine).samples, port)}
+            sound = read_sound(path)
+            warn_of_rate(path, sound.rate, engine)
+            frames = {port.name: frames_of(one_channel(path, sound, channel), port)}
         elif suffix == ".npy":
             frames = {port.name: _loaded(path)[""]}
         elif suffix == ".csv":
             frames = {port.name: _columns(path, port)}
         else:
             raise InputError(f"{path}: signals are read from .wav, .npy, .npz and .csv files")
+    return with_held(path, frames, held)
+
+
+def with_held(path: Path, frames: Mapping[str, Array], held: Mapping[str, Array]) -> dict[str, Array]:
+    """`frames` and, as long as they are, the inputs that are held constant. Raises InputError where there are none."""
     steps = max((len(array) for array in frames.values() if array.ndim), default=0)
     if not steps:
         raise InputError(f"{path}: there is not one frame in it")
@@ -106,35 +98,6 @@ def _loaded(path: Path) -> dict[str, Array]:
     if isinstance(loaded, np.ndarray) != (kind == ".npy") or not all(isinstance(array, np.ndarray) for array in found.values()):
         raise InputError(f"{path}: not a {kind} file of arrays, whatever its name says")
     return found
-
-
-def read_wav(path: Path, channel: int | None, engine: Engine) -> Audio:
-    """One channel of a sound file. Warns where its rate is not the model's. Raises InputError."""
-    module = soundfile()
-    try:
-        samples, rate = module.read(str(path), dtype="float32", always_2d=True)
-    except module.LibsndfileError as error:
-        raise InputError(f"{path}: not a readable sound file ({error})") from None
-    count = samples.shape[1]
-    if channel is None and count > 1:
-        raise InputError(f"{path}: has {count} channels, the model takes one; choose it with --channel 0 .. {count - 1}")
-    if channel is not None and not 0 <= channel < count:
-        raise InputError(f"{path}: has no channel {channel}; there are {count}, counted from 0")
-    wanted = engine.meta.get("sample_rate")
-    if isinstance(wanted, int) and wanted != rate:
-        say_warning(f"{path} has {rate} Hz, the model was trained at {wanted} Hz; it runs as if they were the same")
-    return Audio(np.ascontiguousarray(samples[:, channel or 0]), int(rate))
-
-
-def frames_of(samples: Array, port: PortInfo) -> Array:
-    """Samples as frames of an input; the last frame is filled up with zeros."""
-    if port.dtype.kind != "f":
-        raise InputError(f"input '{port.name}' takes {port.dtype}, a sound is made of fractions; give it as .npy or .csv")
-    size = int(np.prod(port.shape, dtype=np.int64))
-    steps = -(-len(samples) // size)
-    padded = np.zeros(steps * size, port.dtype)
-    padded[: len(samples)] = samples
-    return padded.reshape(steps, *port.shape)
 
 
 def csv_frames(lines: Iterable[str], port: PortInfo) -> Iterator[Array]:
@@ -212,23 +175,25 @@ def row_text(values: Sequence[Array]) -> str:
 _RESULTS = (".wav", ".npy", ".npz", ".csv")
 
 
-def check_result(path: Path | None, engine: Engine, *, live: bool) -> None:
-    """InputError where results could not be written to `path` (None for stdout) once they are there."""
+def check_result(path: Path | None, engine: Engine, source: str) -> None:
+    """InputError where results of `source` ("-" for stdin) could not be written to `path` (None for stdout)."""
     if path is None:
         return
     suffix = path.suffix.lower()
-    if live and suffix != ".csv":
+    if source == "-" and suffix != ".csv":
         raise InputError(f"{path}: answers to lines on stdin are written line by line; give -o FILE.csv")
     if suffix not in _RESULTS:
         raise InputError(f"{path}: results are written to .wav, .npy, .npz and .csv files")
     if suffix in (".wav", ".npy") and len(engine.outputs) != 1:
         raise InputError(f"{path}: the model has the outputs {list(engine.outputs)}; write them to .npz or .csv")
+    if suffix == ".wav" and not source.lower().endswith(".wav"):
+        raise InputError(f"{path}: the input has no sample rate; write .csv, .npy or .npz")
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: there is no such folder")
 
 
-def write_result(path: Path, engine: Engine, result: Mapping[str, Array], rate: float | None) -> None:
-    """Outputs [steps, ...] to a file that `check_result` has let pass. Raises InputError, OSError."""
+def write_result(path: Path, engine: Engine, result: Mapping[str, Array]) -> None:
+    """Outputs [steps, ...] to a .csv, .npy or .npz file that `check_result` has let pass. Raises OSError."""
     suffix = path.suffix.lower()
     buffer = io.BytesIO()
     if suffix == ".csv":
@@ -241,13 +206,6 @@ def write_result(path: Path, engine: Engine, result: Mapping[str, Array], rate: 
     if suffix == ".npz":
         arrays: dict[str, Any] = dict(result)
         np.savez(buffer, **arrays)
-    elif suffix == ".npy":
-        np.save(buffer, next(iter(result.values())))
     else:
-        samples = next(iter(result.values()))
-        if rate is None or rate != int(rate):
-            raise InputError(
-                f"{path}: {'the input has no sample rate' if rate is None else f'{rate} Hz is no whole rate'}; write .csv"
-            )
-        soundfile().write(buffer, np.ravel(samples), int(rate), format="WAV", subtype="FLOAT")
+        np.save(buffer, next(iter(result.values())))
     write_aside(path, buffer.getvalue())

@@ -51,6 +51,9 @@ def step_graph(model: AudioModel, pipeline: Pipeline) -> Graph:
         "format": model.format,
         **model.meta,
     }
+    for key, width in (("channels_in", model.inputs[0][1]), ("channels_out", graph.types[OUTPUT].shape[1])):
+        if width > 1:
+            meta[key] = width
     if model.prewarm:
         meta["prewarm_samples"] = model.prewarm
     return graph.replace(meta={**graph.meta, **meta})

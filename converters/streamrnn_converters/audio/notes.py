@@ -11,6 +11,7 @@ from streamrnn_converters.audio._json import Fields, number, refuse
 _OWN = frozenset({
     "mode", "mode_reason", "time_axes", "shapes", "bind", "pairs", "producer", "opset", "lookahead", "frames", "hop",
     "receptive_field", "unused_inputs", "sample_rate", "format", "prewarm_samples", "prewarmed", "skip", "layers", "notes",
+    "channels_in", "channels_out", "rate_correction", "trained_rate",
 })  # fmt: skip
 #: entries and characters of a file's own metadata that are kept
 _MOST, _LONGEST = 40, 200
