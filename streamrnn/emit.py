@@ -70,10 +70,9 @@ def lower_nodes(scope: Scope) -> None:
         try:
             get_op(node).lower(site_of(scope.graph, node), _NodeLowering(scope, index))
         except OpenValueError as error:
-            # from inside a body: what the body captures has the same name outside
-            names = [name for name in node.inputs if name in error.inputs] or list(node.inputs)
-            if not error.inputs:
-                names = [node.inputs[error.index]]
+            names: Sequence[str] = [node.inputs[error.index]]
+            if error.inputs:  # of a body: what it captures has the same name outside
+                names = [name for name in node.inputs if name in error.inputs] or node.inputs
             raise error.depending_on(scope.graph.sources(*names)) from None
 
 
