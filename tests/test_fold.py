@@ -219,8 +219,8 @@ def test_a_branch_may_hand_out_what_lies_around_it(tmp_path: Path) -> None:
     np.testing.assert_array_equal(run_graph(graph, {"x": noise(0, 2, 3)})[0], noise(0, 2, 3))
 
 
-def test_an_if_on_an_input_names_the_input_to_bind(tmp_path: Path) -> None:
-    nodes = two_branches([node("Add", ["x", "k"], ["out"])], [node("Mul", ["x", "k"], ["out"])])
+def test_branches_of_different_shapes_name_the_input_to_bind(tmp_path: Path) -> None:
+    nodes = two_branches([node("Add", ["x", "k"], ["out"])], [node("ReduceSum", ["x"], ["out"])])
     with pytest.raises(UnsupportedError, match=r"\(If\): its condition is computed at run time.*--bind rate=VALUE"):
         fold(raw(tmp_path, nodes, [X, RATE], constants=WANTED))
 

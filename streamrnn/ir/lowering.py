@@ -34,6 +34,12 @@ class Place:
         """The place `elements` further on in the same buffer."""
         return replace(self, offset=self.offset + elements)
 
+    def as_bytes(self) -> Place:
+        """The same place in bytes."""
+        size = self.dtype.size
+        moves = tuple((number, stride * size) for number, stride in self.moves)
+        return Place(self.buffer, DType.U8, self.offset * size, moves)
+
 
 @dataclass(frozen=True, slots=True)
 class Skip:

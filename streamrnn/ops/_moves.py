@@ -101,7 +101,7 @@ def fill(low: Lowering, value: Array, elements: int, target: Place) -> None:
 
 def as_bytes(place: Place) -> Place:
     """The same place counted in bytes, for the kernels of `moves`."""
-    return Place(place.buffer, DType.U8, place.offset * place.dtype.size)
+    return place.as_bytes()
 
 
 def pointer_of(dtype: DType) -> str:

@@ -212,7 +212,22 @@ def _scatter(node: RawNode, up: Upgrade) -> list[RawNode]:
 
 
 def _scan(node: RawNode, up: Upgrade) -> list[RawNode]:
-    return _refused(node, "Scan with a batch axis (opset 8) is not supported; export for opset 9 or newer")
+    """In opset 8 everything had a batch axis in front: a Scan over the batch, with the Scan over the sequence in its body."""
+    body, count = node.subgraphs.get("body"), node.attrs.get("num_scan_inputs")
+    if _input(node, 0):
+        return _refused(node, "sequence_lens (opset 8) is not supported; export for opset 9 or newer")
+    if body is None or not isinstance(count, int) or len(body.inputs) != len(node.inputs) - 1:
+        return _refused(node, "its body does not fit its inputs; export the model again")
+    entries = tuple(replace(i, name=up.value(node, f"entry.{i.name}"), ranked=False, dims=()) for i in body.inputs)
+    results = tuple(replace(o, name=up.value(node, f"entry.{o.name}"), ranked=False, dims=()) for o in body.outputs)
+    attrs: dict[str, Attr] = {"num_scan_inputs": count}
+    if "directions" in node.attrs:
+        attrs["scan_input_directions"] = node.attrs["directions"]
+    inner = RawNode(
+        "Scan", up.value(node, "entry"), tuple(e.name for e in entries), tuple(r.name for r in results), attrs, node.subgraphs
+    )
+    batch = RawGraph(f"{node.name}.entry", entries, results, (inner,), {})
+    return [replace(node, inputs=node.inputs[1:], attrs={"num_scan_inputs": len(entries)}, subgraphs={"body": batch})]
 
 
 def _group_norm(node: RawNode, up: Upgrade) -> list[RawNode]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from streamrnn.errors import NotStreamableError
 from streamrnn.ir.graph import Graph, Node, Stage, State
 from streamrnn.ir.types import StreamType
 from streamrnn.ir.verify import verify
+from streamrnn_converters.passes.edit import renamed
 from streamrnn_converters.passes.streamify import ring_states
 
 
@@ -36,7 +38,7 @@ def _renamed(graph: Graph, wanted: Mapping[str, str]) -> Graph:
     return graph.replace(
         inputs=tuple(map(new, graph.inputs)),
         outputs=tuple(map(new, graph.outputs)),
-        nodes=tuple(Node(n.op, n.name, tuple(map(new, n.inputs)), tuple(map(new, n.outputs)), n.attrs) for n in graph.nodes),
+        nodes=tuple(renamed(node, names) for node in graph.nodes),
         types={new(k): t for k, t in graph.types.items()},
         constants={new(k): a for k, a in graph.constants.items()},
         streams={new(k): s for k, s in graph.streams.items()},
@@ -54,7 +56,7 @@ class _Align:
         self.delayed: dict[tuple[str, int], str] = {}
 
     def visit(self, node: Node) -> None:
-        self.nodes.append(Node(node.op, node.name, self.level(node.inputs, node.name), node.outputs, node.attrs))
+        self.nodes.append(replace(node, inputs=self.level(node.inputs, node.name)))
 
     def level(self, names: tuple[str, ...], where: str) -> tuple[str, ...]:
         """`names` with those that lag less replaced by delayed ones."""

@@ -18,7 +18,7 @@ from streamrnn.ir.op import Site
 from streamrnn.ir.types import TensorType
 from streamrnn.ir.verify import infer_node, verify
 from streamrnn_converters.names import Names
-from streamrnn_converters.passes.edit import live_nodes, renamed
+from streamrnn_converters.passes.edit import everywhere, live_nodes, renamed
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,10 @@ class View:
 Rewrite = Callable[[View, Node], Replacement | None]
 
 
+@everywhere
 def declutter(graph: Graph) -> Graph:
     """The same model with fewer nodes, verified after each rewrite that changed something. Raises GraphError."""
-    if graph.stage is not Stage.SEQUENCE:
+    if graph.stage is Stage.STEP:
         raise GraphError(f"graph '{graph.name}' is at stage {graph.stage.value}; declutter runs before streamify")
     changed = True
     while changed:

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import wraps
 
-from streamrnn.ir.graph import Node, State
+from streamrnn.ir.graph import Graph, Node, State
 from streamrnn.ir.op import StateSpec
+
+
+def everywhere(rewrite: Callable[[Graph], Graph]) -> Callable[[Graph], Graph]:
+    """Decorator: a pass that also runs on the bodies in a graph, and on those in them, innermost first."""
+
+    @wraps(rewrite)
+    def run(graph: Graph) -> Graph:
+        if any(node.bodies for node in graph.nodes):
+            nodes = (replace(n, bodies=tuple(map(run, n.bodies))) if n.bodies else n for n in graph.nodes)
+            graph = graph.replace(nodes=tuple(nodes))
+        return rewrite(graph)
+
+    return run
 
 
 def renamed(node: Node, names: Mapping[str, str]) -> Node:

@@ -6,6 +6,7 @@ import numpy as np
 
 from streamrnn.errors import ModelFileError
 from streamrnn.ir.graph import Graph
+from streamrnn_converters.passes.edit import everywhere
 
 #: ops for which infinity is an ordinary constant: masks, limits, filler
 _INFINITY_IS_FINE = frozenset(
@@ -14,6 +15,7 @@ _INFINITY_IS_FINE = frozenset(
 )
 
 
+@everywhere
 def check_finite(graph: Graph) -> Graph:
     """Return `graph` as it is; ModelFileError where a constant holds NaN, or Inf where that is no mask, limit or filler."""
     for node in graph.nodes:

@@ -2,7 +2,9 @@
 
 In topological order: a node whose inputs are all constants is replaced by its value, which the op's own `reference` gives;
 Shape and its like are constants as soon as the type is known; an If on a constant is replaced by the chosen branch, walked in
-turn, and the other branch is never looked at; Identity is a change of name. Everything else is typed by the op's `infer`.
+turn, and the other branch is never looked at; Identity is a change of name; bodies of other control ops are walked like the
+graph around them (`control`), sequences are lists that exist during the walk alone (`sequences`). Everything else is typed by
+the op's `infer`.
 
 What goes wrong at a node counts only if an output needs that node. So failures are collected on the way and judged at the end.
 """
@@ -14,23 +16,32 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 import streamrnn.ops  # noqa: F401  fills the op table
 from streamrnn.errors import BindingError, ModelFileError, OpenValueError, ShapeError, StreamRNNError, UnsupportedError
-from streamrnn.ir.graph import Array, Graph, Node, Stage
-from streamrnn.ir.op import Op, Site, find_op, get_op
+from streamrnn.ir.graph import Array, Attr, Graph, Node, Stage
+from streamrnn.ir.op import Op, Site, find_op
 from streamrnn.ir.types import DType, TensorType
 from streamrnn.ir.verify import verify
 from streamrnn_converters.names import Names
 from streamrnn_converters.onnx.raw import RawGraph, RawModel, RawNode, ordered, reads
+from streamrnn_converters.passes import control, half, sequences
+from streamrnn_converters.passes.bodies import cost
 from streamrnn_converters.passes.edit import live_nodes, renamed
 from streamrnn_converters.passes.inputs import Inputs, bind_inputs
+from streamrnn_converters.passes.unroll import count_down
 from streamrnn_converters.passes.unsupported import unsupported_op, unsupported_report
 
 #: a value larger than this (bytes) stays a computation
 MAX_FOLDED = 256 << 20
 #: all folded values of a model together (bytes)
 MAX_FOLDED_TOTAL = 1 << 30
+#: evaluations of nodes inside of loops that a model may cost while it is converted
+MAX_EVALUATIONS = 1 << 19
+
+#: ops that are no nodes of a Graph as they stand, or have bodies
+_HANDLERS = {**control.HANDLERS, **sequences.HANDLERS}
 
 #: name in the file's graph -> name in the new graph; one map for each graph that the walk is inside of
 Scope = ChainMap[str, str]
@@ -52,12 +63,13 @@ def fold(
     open or a binding does not fit, UnsupportedError with all ops that are not supported, ShapeError, ModelFileError.
     """
     wanted = _wanted(model, outputs)
-    walk = _Walk(bind_inputs(model, shapes or {}, bind or {}))
+    walk = Walk(bind_inputs(model, shapes or {}, bind or {}))
     scope: Scope = ChainMap({})
     with np.errstate(all="ignore"):
         walk.start(model, scope)
         walk.graph(model, scope, wanted)
     results = [walk.resolve(name, scope, "the list of outputs") for name in wanted]
+    sequences.refuse_results(walk, results)
     walk.nodes = live_nodes(walk.nodes, results)
     walk.judge(wanted, results)
     return _finish(model, walk, wanted, results)
@@ -82,7 +94,7 @@ def _wanted(model: RawModel, outputs: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(outputs)) if outputs is not None else declared
 
 
-class _Walk:
+class Walk:
     """What is known so far. A value without a type is in `failed`; why is known of an input or constant (`bad_values`) or of
     the node where it began (`bad_nodes`)."""
 
@@ -97,6 +109,11 @@ class _Walk:
         self.values = Names()
         self.node_names = Names()
         self.folded_bytes = 0
+        self.evaluations = 0
+        self.sequences: dict[str, sequences.TensorList] = {}
+        self.around: list[list[Node]] = []  # the nodes of the graphs that the walk is inside of, outermost first
+        self.left: int | None = None  # nodes that may still be walked where a loop is unrolled
+        self.unrolled = 0
 
     # -- names ------------------------------------------------------------------------------------------------------
 
@@ -141,28 +158,21 @@ class _Walk:
             self.node(node, scope)
 
     def node(self, raw: RawNode, scope: Scope) -> None:
+        count_down(self)
         where = f"node '{raw.name}' ({raw.op})"
         inputs = tuple(self.resolve(name, scope, where) for name in raw.inputs)
+        handler = _HANDLERS.get(raw.op)
         if raw.op == "Identity" and inputs and not raw.problem:
             scope[raw.outputs[0]] = inputs[0]
-        elif raw.op == "If" and not raw.problem and inputs[0] in self.constants and inputs[0] not in self.failed:
-            self.branch(raw, inputs[0], scope)
         elif _to_expand(raw) and self.failed.isdisjoint(inputs):
             self.expand(raw, inputs, scope)
-        else:
+        elif handler is None or raw.problem or not self.failed.isdisjoint(inputs):
             self.compute(raw, inputs, scope)
-
-    def branch(self, raw: RawNode, condition: str, scope: Scope) -> None:
-        """Walk the chosen branch in place of the If."""
-        value = self.constants[condition]
-        body = raw.subgraphs.get("then_branch" if value.any() else "else_branch")
-        if value.size != 1 or body is None or len(body.outputs) < len(raw.outputs):
-            raise ModelFileError(f"node '{raw.name}' (If): its condition or branches are malformed; export the model again")
-        inner = scope.new_child()
-        results = [(out, found.name) for out, found in zip(raw.outputs, body.outputs, strict=False) if out]
-        self.graph(body, inner, [name for _, name in results])
-        for out, name in results:
-            scope[out] = self.resolve(name, inner, f"a branch of node '{raw.name}' (If)")
+        else:
+            try:
+                handler(self, raw, inputs, scope)
+            except (ShapeError, UnsupportedError) as error:
+                self.refuse(raw, inputs, scope, error)
 
     def expand(self, raw: RawNode, inputs: tuple[str, ...], scope: Scope) -> None:
         """Walk the graph by which ONNX defines an op in place of the node."""
@@ -184,25 +194,71 @@ class _Walk:
 
     def compute(self, raw: RawNode, inputs: tuple[str, ...], scope: Scope) -> None:
         """Type the node, and compute it where its inputs are constants."""
-        around = tuple(self.resolve(name, scope, f"node '{raw.name}'") for name in reads(raw))[sum(map(bool, inputs)) :]
         outputs = tuple(self.define(name, scope) if name else "" for name in raw.outputs)
         node = Node(raw.op, self.node_names.fresh(raw.name), inputs, outputs, raw.attrs)
         op = find_op(raw.op)
         try:
             if raw.problem:
                 raise UnsupportedError(f"node '{node.name}' ({node.op}): {raw.problem}")
-            if op is None and not (raw.op == "If" and inputs[0] in self.failed) and not _to_expand(raw):
-                raise unsupported_op(node, self.open_inputs(inputs[:1]))
+            if op is None and raw.op not in _HANDLERS and not _to_expand(raw):
+                raise unsupported_op(node)
             if op is not None and self.failed.isdisjoint(inputs):
+                sequences.refuse(self, node)
                 self.apply(op, node)
             else:
                 self.fail(node)
-        except OpenValueError as error:
-            self.bad_nodes[node.name] = error.depending_on(self.open_inputs(inputs[error.index : error.index + 1]))
-            self.fail(replace(node, inputs=inputs + around))
         except (ShapeError, UnsupportedError) as error:
-            self.bad_nodes[node.name] = error
-            self.fail(replace(node, inputs=inputs + around))
+            self.bad_nodes[node.name] = self.traced(error, inputs)
+            self.fail(replace(node, inputs=(*inputs, *self.captured(raw, scope))))
+
+    def refuse(
+        self, raw: RawNode, inputs: tuple[str, ...], scope: Scope, error: StreamRNNError | None, through: Iterable[str] = ()
+    ) -> None:
+        """Enter a node that cannot be used. `through`: values in its bodies that are to blame where there is no error."""
+        outputs = tuple(self.define(name, scope) if name else "" for name in raw.outputs)
+        node = Node(
+            raw.op, self.node_names.fresh(raw.name), (*inputs, *self.captured(raw, scope), *through), outputs, raw.attrs
+        )
+        if error is not None:
+            self.bad_nodes[node.name] = self.traced(error, inputs)
+        self.fail(node)
+
+    def traced(self, error: StreamRNNError, inputs: Sequence[str]) -> StreamRNNError:
+        """The error, with the model's inputs that the open value of a node with these inputs depends on."""
+        if isinstance(error, OpenValueError):
+            return error.depending_on(self.open_inputs(inputs[error.index : error.index + 1]))
+        return error
+
+    def captured(self, raw: RawNode, scope: Scope) -> list[str]:
+        """What the bodies of a node read from around them."""
+        given = sum(map(bool, raw.inputs))
+        return [self.resolve(name, scope, f"node '{raw.name}' ({raw.op})") for name in list(reads(raw))[given:]]
+
+    def add(self, op: str, base: str, inputs: Sequence[str], attrs: Mapping[str, Attr] | None = None) -> str:
+        """The value of a new node; `base` is what its names begin with."""
+        return self.add_all(op, base, inputs, attrs or {}, 1)[0]
+
+    def add_all(
+        self, op: str, base: str, inputs: Sequence[str], attrs: Mapping[str, Attr], count: int, bodies: tuple[Graph, ...] = ()
+    ) -> tuple[str, ...]:
+        """The `count` values of a new node."""
+        outputs = tuple(self.values.fresh(base) for _ in range(count))
+        node = Node(op, self.node_names.fresh(base), tuple(inputs), outputs, attrs, bodies)
+        if self.failed.isdisjoint(inputs):
+            found = find_op(op)
+            assert found is not None
+            self.apply(found, node)
+        else:
+            self.fail(node)
+        return outputs
+
+    def constant(self, base: str, value: npt.ArrayLike) -> str:
+        """The name of a new constant."""
+        name = self.values.fresh(base)
+        array = np.array(value)
+        array.flags.writeable = False
+        self.enter_constant(name, array)
+        return name
 
     def fail(self, node: Node) -> None:
         self.nodes.append(node)
@@ -216,7 +272,7 @@ class _Walk:
         except UnsupportedError:
             if not any(type_ is not None and type_.dtype is DType.F16 for type_ in site.types):
                 raise
-            self.in_float32(op, node)
+            half.in_float32(self, op, node)
             return
         if len(node.outputs) > len(types):
             raise site.shape_error(f"has {len(node.outputs)} outputs, the op gives {len(types)}")
@@ -224,36 +280,12 @@ class _Walk:
             array is not None or not name or index in op.type_only
             for index, (name, array) in enumerate(zip(node.inputs, constants, strict=True))
         )
-        if fixed and op.deterministic and self.affordable(types):
+        if fixed and op.deterministic and self.affordable(types) and self.spend(cost(site)):
             site = replace(site, outputs=types[: len(node.outputs)])
             self.enter(node, _evaluate(op, site, types))
             return
         self.nodes.append(node)
         self.types.update((name, type_) for name, type_ in zip(node.outputs, types, strict=False) if name)
-
-    def in_float32(self, op: Op, node: Node) -> None:
-        """What an op does not take in float16 it takes in float32, and what it gives in float32 is rounded to float16."""
-        wide = {name: self.cast(name, DType.F32) if self.is_half(name) else name for name in node.inputs}
-        results = {name: self.values.fresh(f"{name}.float32") for name in node.outputs if name}
-        inner = replace(
-            node,
-            inputs=tuple(wide[name] for name in node.inputs),
-            outputs=tuple(results.get(name, "") for name in node.outputs),
-        )
-        self.apply(op, inner)
-        for name, found in results.items():
-            to = DType.F16 if self.types[found].dtype is DType.F32 else self.types[found].dtype
-            self.cast(found, to, name)
-
-    def is_half(self, name: str) -> bool:
-        return bool(name) and self.types[name].dtype is DType.F16
-
-    def cast(self, name: str, to: DType, result: str = "") -> str:
-        """Add a Cast of `name`, to a new value where `result` names none."""
-        result = result or self.values.fresh(f"{name}.{to.value}")
-        cast = Node("Cast", self.node_names.fresh(f"{result}.Cast"), (name,), (result,), {"to": to.value})
-        self.apply(get_op(cast), cast)
-        return result
 
     def affordable(self, types: Sequence[TensorType]) -> bool:
         """Whether values of these types may be computed now, and if so, their bytes are counted."""
@@ -263,6 +295,13 @@ class _Walk:
         self.folded_bytes += nbytes
         return True
 
+    def spend(self, evaluations: float) -> bool:
+        """Whether so many nodes of bodies may be evaluated now, and if so, they are counted."""
+        if self.evaluations + evaluations > MAX_EVALUATIONS:
+            return False
+        self.evaluations += int(evaluations)
+        return True
+
     def enter(self, node: Node, values: Sequence[Array]) -> None:
         for name, value in zip(node.outputs, values, strict=False):
             if name:
@@ -270,7 +309,8 @@ class _Walk:
 
     def open_inputs(self, names: Iterable[str]) -> list[str]:
         """The model's inputs that `names` depend on."""
-        reached = {name for node in live_nodes(self.nodes, names) for name in node.inputs} | set(names)
+        nodes = [node for outer in (*self.around, self.nodes) for node in outer]
+        reached = {name for node in live_nodes(nodes, names) for name in node.inputs} | set(names)
         return [name for name in self.inputs.types if name in reached]
 
     # -- the end ----------------------------------------------------------------------------------------------------
@@ -309,7 +349,7 @@ def _evaluate(op: Op, site: Site, types: Sequence[TensorType]) -> list[Array]:
     return found
 
 
-def _finish(model: RawModel, walk: _Walk, wanted: Sequence[str], results: Sequence[str]) -> Graph:
+def _finish(model: RawModel, walk: Walk, wanted: Sequence[str], results: Sequence[str]) -> Graph:
     """Outputs under the file's names, and only what is used."""
     renames: dict[str, str] = {}
     copies: list[tuple[str, str]] = []  # (output, the value it is)

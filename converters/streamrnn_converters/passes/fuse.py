@@ -5,11 +5,13 @@ from __future__ import annotations
 from streamrnn.ir.graph import Graph, Node
 from streamrnn.ir.verify import site_of, verify
 from streamrnn.ops.pointwise import pointwise_lines
+from streamrnn_converters.passes.edit import everywhere
 
 #: inputs of one loop; more pointers than this cost registers and gain nothing
 MAX_INPUTS = 8
 
 
+@everywhere
 def fuse(graph: Graph) -> Graph:
     """Merge a pointwise node into the pointwise node that alone reads it, as long as both have the same shape."""
     nodes = list(graph.nodes)

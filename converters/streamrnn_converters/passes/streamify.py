@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -80,13 +80,14 @@ class _Walk:
         for name, stream in zip(node.outputs, rule.outputs, strict=False):
             if name and stream is not None:
                 self.streams[name] = stream
-        first = next(s for s in streams if s is not None)
-        self._emit(site.node, rule, first)
+        present = [s for s in streams if s is not None]
+        self._emit(site.node, rule, present[0], max(s.delay for s in present))
 
     def _reach(self, node: Node) -> float:
         return max((self.reach.get(name, 0) for name in node.inputs), default=0)
 
-    def _emit(self, node: Node, rule: Streamed, stream: StreamType) -> None:
+    def _emit(self, node: Node, rule: Streamed, stream: StreamType, warmup: int) -> None:
+        """Enter the node that the rule makes of `node`. `stream` is the first of its streams, `warmup` the largest delay."""
         inputs, outputs = list(node.inputs), list(node.outputs)
         reach = self._reach(node)
         attrs = {**node.attrs, **rule.attrs}
@@ -101,12 +102,12 @@ class _Walk:
             self.constants[inputs[index]] = value
         for spec in rule.states:
             reach = math.inf
-            if stream.delay:
-                attrs["warmup"] = stream.delay
+            if warmup:
+                attrs["warmup"] = warmup
             self.states.append(add_state(node, spec, inputs, outputs, "streamify"))
         self.reach.update(dict.fromkeys(outputs, reach))
         if not rule.forward:
-            self.nodes.append(Node(node.op, node.name, tuple(inputs), tuple(outputs), attrs))
+            self.nodes.append(replace(node, inputs=tuple(inputs), outputs=tuple(outputs), attrs=attrs))
 
     def _window(
         self, node: Node, attrs: Mapping[str, Attr], source: str, target: str, stream: StreamType, reach: float
@@ -218,4 +219,4 @@ def _with_frames(type_: TensorType, stream: StreamType | None, frames: int) -> T
 
 
 def _with(node: Node, attrs: Mapping[str, Attr]) -> Node:
-    return Node(node.op, node.name, node.inputs, node.outputs, {**node.attrs, **attrs})
+    return replace(node, attrs={**node.attrs, **attrs})

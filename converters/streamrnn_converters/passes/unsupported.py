@@ -13,19 +13,12 @@ _NAMES = 3
 _UNKNOWN = "this op is not supported"
 
 
-def unsupported_op(node: Node, depends: Sequence[str]) -> UnsupportedError:
-    """The error for a node whose op is not in the table. `depends`: the inputs that its first input is computed from."""
-    return UnsupportedError(f"node '{node.name}' ({node.op}): {_reason(node.op, depends)}")
+def unsupported_op(node: Node) -> UnsupportedError:
+    """The error for a node whose op is not in the table."""
+    return UnsupportedError(f"node '{node.name}' ({node.op}): {_reason(node.op)}")
 
 
-def _reason(op: str, depends: Sequence[str]) -> str:
-    if op == "If":
-        remedy = ", ".join(f"--bind {name}=VALUE" for name in depends) or "export one branch alone"
-        return f"its condition is computed at run time; fix what it depends on: {remedy}"
-    if op in ("Loop", "Scan"):
-        return (
-            "loops over a body graph are not supported; export the model with LSTM, GRU or RNN nodes, or with the loop unrolled"
-        )
+def _reason(op: str) -> str:
     domain = op.rpartition(".")[0]
     if domain.startswith(("com.microsoft", "com.ms")):
         return "an op of onnxruntime, not of ONNX; use the file from before onnxruntime's optimiser or quantiser ran"
