@@ -20,8 +20,8 @@ from streamrnn.ir.graph import Array
 MAX_HISTORY = 1 << 20
 MAX_MEMORY = 1 << 26
 MAX_STAGES = 512
-#: elements of one frame
-MAX_WIDTH = 1 << 16
+#: elements of one frame, and frames of one step
+MAX_WIDTH, MAX_FRAMES = 1 << 16, 1 << 12
 
 
 @dataclass(frozen=True)
@@ -277,6 +277,9 @@ def checked(model: AudioModel, where: str) -> AudioModel:
     held = sum(_memory(stage, where) for stage in model.stages)
     if held > MAX_MEMORY:
         raise ModelFileError(f"{where}: its convolutions would remember {held} numbers, at most {MAX_MEMORY} are allowed")
+    frames = math.prod(stage.stride for stage in model.stages if isinstance(stage, Conv))
+    if frames > MAX_FRAMES:
+        raise ModelFileError(f"{where}: its strides make {frames} frames a step, at most {MAX_FRAMES} are compiled")
     return model
 
 

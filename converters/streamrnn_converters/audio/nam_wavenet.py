@@ -55,9 +55,9 @@ def read_wavenet(data: Fields, config: Fields, width: int, conditioned: int, con
         for key, wanted in (("input_size", into), ("condition_size", conditioned)):
             if spec.integer(key, 1, MAX_WIDTH) != wanted:
                 refuse(spec.where, f"{key} is {spec.data[key]}, but {wanted} values arrive there")
-        arrays.append(array.read())
         if heads and heads != array.to_head:
             refuse(spec.where, f"its head sum has {array.to_head} channels, the array in front gives {heads}")
+        arrays.append(array.read())
         heads = arrays[-1].head.width
     if len(arrays) * max(len(a.layers) for a in arrays) > MAX_STAGES:
         refuse(config.where, f"more than {MAX_STAGES} layers; no such model is known")

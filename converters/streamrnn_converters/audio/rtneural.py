@@ -28,6 +28,7 @@ import numpy as np
 from streamrnn.ir.graph import Array
 from streamrnn_converters.audio._json import Fields, array, integer, refuse, shown
 from streamrnn_converters.audio.model import (
+    MAX_FRAMES,
     MAX_HISTORY,
     MAX_STAGES,
     MAX_WIDTH,
@@ -141,7 +142,7 @@ def _conv1d(weights: _Weights, width: int, out: int) -> list[Stage]:
     taps = layer.integer("kernel_size", 1, MAX_HISTORY)
     dilation = layer.integer("dilation", 1, MAX_HISTORY, 1)
     groups = layer.integer("groups", 1, MAX_WIDTH, 1)
-    stride = layer.integer("strides", 1, 1 << 12, 1)
+    stride = layer.integer("strides", 1, MAX_FRAMES, 1)
     if width % groups or out % groups:
         refuse(layer.where, f"{width} inputs and {out} outputs do not divide into {groups} groups", _MISFIT)
     weights.expect(1, 2)
