@@ -15,10 +15,11 @@ import pytest
 from streamrnn_converters import convert
 from streamrnn_converters.audio import read_audio
 from streamrnn_converters.audio.oracle import output
+from streamrnn_converters.bench import ort_step
 from streamrnn_converters.report import Report
 from streamrnn_converters.validate import validate
 
-from streamrnn import Engine
+from streamrnn import Engine, Stream
 from streamrnn.errors import ModelFileError
 
 Json = dict[str, Any]
@@ -115,3 +116,18 @@ class TestFailures:
         report = report_of(files.write(tmp_path / "wild.json", files.rtneural([wild, files.dense(d, 8, 1)])), steps=400)
         assert all(row.first_bad is None for row in report.rows)
         assert any(row.undecided for row in report.rows)
+
+
+@pytest.mark.parametrize("name", ["nam lstm", "nam wavenet of all", "guitarml", "conv2d"])
+def test_onnxruntime_on_the_written_step_model_agrees_too(tmp_path: Path, name: str) -> None:
+    """A second, quite different judge: the step graph as an ONNX model, its states fed back."""
+    path = files.write(tmp_path / "m.json", FILES[name]())
+    engine = Engine(convert(path))
+    beside, stream = ort_step(path, engine), Stream(engine)
+    shapes = {port.name: port.type.shape for port in engine.plan.inputs}
+    rng = np.random.default_rng(4)
+    for _ in range(40):
+        frame = {key: rng.normal(0, 0.5, port.shape).astype(np.float32) for key, port in engine.inputs.items()}
+        expected = beside.step({key: value.reshape(shapes[key]) for key, value in frame.items()})[beside.outputs["output"]]
+        found = stream.step(frame if len(frame) > 1 else next(iter(frame.values())))
+        np.testing.assert_allclose(np.ravel(found), np.ravel(expected), atol=3e-6)  # type: ignore[arg-type]

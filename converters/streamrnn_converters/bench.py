@@ -13,6 +13,7 @@ from streamrnn import Engine
 from streamrnn.bench import Times, random_frames, timed, ways
 from streamrnn.errors import UnsupportedError
 from streamrnn.ir.graph import Array, Graph
+from streamrnn_converters.audio import is_audio
 from streamrnn_converters.importer import convert
 from streamrnn_converters.onnx.writer import write_step_model
 from streamrnn_converters.oracle import FileView, Session, opened
@@ -47,6 +48,8 @@ def ort_step(path: str | Path, engine: Engine, **options: Any) -> OrtStep:
 
     options: those of the conversion that made `engine`. Raises UnsupportedError where there is no such way.
     """
+    if is_audio(Path(path)):
+        return _written(path, options)
     view = FileView(engine)
     if view.mode == "frame":
         # auto mode may have tried several axes: the graph of the engine's own is wanted

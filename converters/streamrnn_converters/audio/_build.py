@@ -311,7 +311,8 @@ def _fasttanh(b: _Builder, a: Activation, x: str) -> str:
 
 _ACTIVATIONS: Mapping[str, Callable[[_Builder, Activation, str], str]] = {
     "tanh": _plain("Tanh"), "relu": _plain("Relu"), "sigmoid": _plain("Sigmoid"), "softmax": _plain("Softmax", axis=1),
-    "silu": _plain("Swish"), "softsign": _plain("Softsign"), "hardswish": _plain("HardSwish"),
+    "softsign": _plain("Softsign"), "hardswish": _plain("HardSwish"),
+    "silu": lambda b, a, x: b.node("Mul", "silu", (x, b.node("Sigmoid", "silu.gate", (x,)))),
     "elu": lambda b, a, x: b.node("Elu", "elu", (x,), alpha=a.numbers.get("alpha", 1.0)),
     "leakyrelu": lambda b, a, x: b.node("LeakyRelu", "leakyrelu", (x,), alpha=a.numbers["negative_slope"]),
     "prelu": _prelu, "hardtanh": _hardtanh, "leakyhardtanh": _leakyhardtanh, "softsigmoid": _softsigmoid, "fasttanh": _fasttanh,
