@@ -130,7 +130,7 @@ def frame_shape(port: Port) -> tuple[int, ...]:
 def load(path: str | Path, notify: Callable[[str], None] = lambda text: None, **options: Any) -> Engine:
     """An Engine from a `.srnn` file, or from a model of another format through the converters.
 
-    options: those of `streamrnn_converters.convert` (mode, bind, shape, pair, time_axis, lookahead).
+    options: those of `streamrnn_converters.convert` (mode, bind, shape, pair, time_axis, lookahead, outputs, layers, prewarm).
     Raises ModelFileError, UnsupportedError, MissingExtraError and what `convert` raises.
     """
     path = Path(path)

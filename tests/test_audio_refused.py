@@ -129,10 +129,12 @@ class TestRtneural:
             ("tanh", "no layer among them has weights"),
             ("conv,out", "takes 2 values is given 4"),
             ("gru,conv", "does not fit the 3 values"),
+            ("conv,layernorm", "what kind of module this is does not show"),
         ],
     )
     def test_a_topology_that_does_not_fit(self, tmp_path: Path, layers: str, words: str) -> None:
-        assert words in refusal(tmp_path / "m.json", files.torch_state()[0], layers=layers)
+        layernorm = {"layernorm.weight": [1.0] * 4, "layernorm.bias": [0.0] * 4}
+        assert words in refusal(tmp_path / "m.json", {**files.torch_state()[0], **layernorm}, layers=layers)
 
 
 class TestOthers:

@@ -1,10 +1,12 @@
-"""`run` on sound files: rates are a choice, channels have states of their own, samples keep their depth."""
+"""Audio model files on the command line, and `run` on sounds: rates are a choice, channels have states of their own, samples
+keep their depth."""
 
 from __future__ import annotations
 
 import io
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +25,24 @@ Command = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    """Run `streamrnn run` in this process: exit code, stderr."""
+def streamrnn(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run `streamrnn` in this process: exit code, stdout and stderr."""
 
     def run(*args: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["streamrnn", "run", *map(str, args)])
+        monkeypatch.setattr(sys, "argv", ["streamrnn", *map(str, args)])
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
         with pytest.raises(SystemExit) as leaving:
             cli.main()
         code = leaving.value.code
-        return code if isinstance(code, int) else 0, capfd.readouterr().err
+        return code if isinstance(code, int) else 0, "".join(capfd.readouterr())
 
     return run
+
+
+@pytest.fixture
+def command(streamrnn: Command) -> Command:
+    """`streamrnn run`"""
+    return partial(streamrnn, "run")
 
 
 @pytest.fixture
@@ -185,3 +193,45 @@ class TestRates:
         assert "recurrent" in command(net, fast, "-o", tmp_path / "o.wav", "--rate-mismatch", "delay")[1]
         soundfile.write(tmp_path / "slow.wav", sine(1000, 24000), 24000)
         assert "0.5 times" in command(amp, tmp_path / "slow.wav", "-o", tmp_path / "o.wav", "--rate-mismatch", "delay")[1]
+
+
+class TestModelFiles:
+    def test_inspect_shows_rate_levels_and_gains(self, streamrnn: Command, amp: Path, tmp_path: Path) -> None:
+        code, text = streamrnn("inspect", amp)
+        assert code == 0
+        for words in ("48000 Hz", "NAM LSTM (file version 0.5.4)", "-20.5", "18.3", "Test amp", "prewarm samples", "24000"):
+            assert words in text
+        code, text = streamrnn("inspect", files.write(tmp_path / "a.json", files.aidax(in_gain=-3.0, out_gain=2.5)))
+        assert "in gain db" in text
+        assert "-3.0" in text
+        assert "out gain db" in text
+
+    def test_convert_validates_against_the_formula_and_writes(self, streamrnn: Command, amp: Path) -> None:
+        code, text = streamrnn("convert", amp, "--prewarm", "--steps", 50)
+        assert code == 0
+        assert "largest difference from the float64 formula" in text
+        assert amp.with_suffix(".srnn").exists()
+        assert "24000" in streamrnn("inspect", amp.with_suffix(".srnn"))[1]
+
+    def test_a_file_that_fails_its_own_test_is_not_written(self, streamrnn: Command, tmp_path: Path) -> None:
+        data = files.aidax(input_batch=[0.1] * 20, output_batch=[0.5] * 20)
+        path = files.write(tmp_path / "amp.json", data)
+        code, text = streamrnn("convert", path, "--steps", 20)
+        assert code == 1
+        assert "nothing was written" in text
+        assert "file's own" in " ".join(text.split())
+        assert not path.with_suffix(".srnn").exists()
+
+    def test_validate_takes_them_directly(self, streamrnn: Command, amp: Path, tmp_path: Path) -> None:
+        code, text = streamrnn("validate", amp, "--steps", 40, "--report", tmp_path / "report.html")
+        assert code == 0
+        assert "PASSED" in text
+        assert "the float64 formula" in (tmp_path / "report.html").read_text()
+
+    def test_a_topology_is_given_on_the_command_line(self, streamrnn: Command, tmp_path: Path) -> None:
+        state, layers = files.torch_state()
+        path = files.write(tmp_path / "state.json", state)
+        assert "--layers conv,wide" in streamrnn("inspect", path)[1]
+        code, text = streamrnn("inspect", path, "--layers", layers)
+        assert code == 0
+        assert "not in --layers, so left out: spare" in text

@@ -83,7 +83,7 @@ def _report(
         if row.undecided:
             notes.append(
                 f"signal '{row.signal}': {row.kind} '{row.name}' differs by {row.max_abs:.2e}, and {oracle.name} by "
-                f"{row.noise:.2e} from itself once the input is moved by a unit in the last place; the signal decides nothing"
+                f"{row.noise:.2e} from itself, {oracle.noise}; the signal decides nothing"
             )
     return Report(
         model=str(path),

@@ -18,7 +18,7 @@ from streamrnn.ir.graph import Array
 
 #: limits of what a step may hold: frames that one convolution remembers, floats that all of them remember together, stages
 MAX_HISTORY = 1 << 20
-MAX_MEMORY = 1 << 26
+MAX_MEMORY = 1 << 24
 MAX_STAGES = 512
 #: elements of one frame, and frames of one step
 MAX_WIDTH, MAX_FRAMES = 1 << 16, 1 << 12

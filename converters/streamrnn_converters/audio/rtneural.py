@@ -14,6 +14,9 @@ Weights, as Keras gives them:
     batchnorm(2d)    gamma, beta, mean, variance; without gamma and beta where they were not trained
     prelu            alpha [1, 1, width or 1]
 
+A stride over time ("strides" of a conv1d, as Keras has it) gives one frame for several; RTNeural's own strided layer repeats
+its last answer in between.
+
 RTNeural skips layers of a type that it does not know and fills missing weights with zeros; here both are refused.
 Source  the loader and the exporter of github.com/jatinchowdhury18/RTNeural.
 """

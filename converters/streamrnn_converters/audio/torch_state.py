@@ -8,7 +8,9 @@ without a name (keys "weight" and "bias"). What a module is shows in its keys:
     weight [out, in], bias [out]                             Linear
     weight [out, in / groups, taps], bias [out]              Conv1d; causal here, the last tap meets the newest frame
     running_mean, running_var, weight, bias                  BatchNorm (options: epsilon, 1e-5 else)
-    weight [1 or width]                                      PReLU
+    weight [1 or width], nothing else                        PReLU
+
+A ConvTranspose1d has the keys of a Conv1d and is taken for one, so it may not be named in `layers`.
 
 Source  pytorch.org/docs, pages of these modules; torch_helpers of github.com/jatinchowdhury18/RTNeural.
 """
@@ -102,8 +104,9 @@ def _modules(data: Fields) -> dict[str, str]:
         elif "running_mean" in members:
             kinds[module] = "BatchNorm"
         else:
-            weight = data.data.get(_key(module, "weight"))
-            kinds[module] = {1: "PReLU", 2: "Linear", 3: "Conv1d"}.get(_rank(weight), "unknown")
+            rank = _rank(data.data.get(_key(module, "weight")))
+            known = {2: "Linear", 3: "Conv1d"} if "bias" in members else {1: "PReLU", 2: "Linear", 3: "Conv1d"}
+            kinds[module] = known.get(rank, "unknown")
     return kinds
 
 
