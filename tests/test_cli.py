@@ -50,7 +50,7 @@ def sensor(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", ["convert", "inspect", "validate", "run", "doctor", "bench", "demo"])
+@pytest.mark.parametrize("command", ["convert", "inspect", "lint", "validate", "run", "doctor", "bench", "demo"])
 def test_every_command_has_help_with_examples(command: str) -> None:
     done = run(command, "--help")
     assert done.returncode == 0

@@ -6,11 +6,14 @@ import re
 import sys
 from pathlib import Path
 
+from streamrnn_converters.lint.rules import rules_table
+
 import streamrnn.ops
 from streamrnn.ir.op import find_op, op_names
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+LINT = ROOT / "docs" / "lint.md"
 #: one row of the table per module of `streamrnn.ops`; own ops exist in step graphs alone
 OWN = {"Window", "Fused"}
 
@@ -64,7 +67,22 @@ def test_links_lead_somewhere() -> None:
         assert (ROOT / target).exists(), target
 
 
+def lint_page() -> str:
+    return (
+        "# What lint finds\n\n"
+        "`streamrnn lint MODEL` prints these findings, `convert` and `inspect` show them too. A code keeps its meaning. An "
+        "error or a warning makes the exit code of `lint` 1, a note does not. `convert --fix CODE,...` (or `all`) repairs a "
+        "copy in memory where the last column says how; the repair is kept in the converted file, and `validate` asks "
+        "onnxruntime about the file with the same repair.\n\n" + rules_table() + "\n"
+    )
+
+
+def test_the_page_of_lint_is_the_table_of_rules() -> None:
+    assert LINT.read_text() == lint_page()
+
+
 if __name__ == "__main__":
+    LINT.write_text(lint_page())
     text = README.read_text()
     README.write_text(re.sub(r"(<!-- ops -->\n).*?(<!-- /ops -->)", lambda m: f"{m[1]}{ops_table()}\n{m[2]}", text, flags=re.S))
     sys.exit(0)

@@ -15,6 +15,7 @@ from streamrnn.errors import UnsupportedError
 from streamrnn.ir.graph import Array, Graph
 from streamrnn_converters.audio import is_audio
 from streamrnn_converters.importer import convert
+from streamrnn_converters.lint.repair import as_judged
 from streamrnn_converters.onnx.writer import write_step_model
 from streamrnn_converters.oracle import FileView, Session, opened
 
@@ -54,7 +55,8 @@ def ort_step(path: str | Path, engine: Engine, **options: Any) -> OrtStep:
     if view.mode == "frame":
         # auto mode may have tried several axes: the graph of the engine's own is wanted
         return _written(path, {**options, "mode": "frame", "time_axis": engine.meta["time_axes"]})
-    session = Session(path)
+    model = as_judged(path, engine.meta)
+    session = Session(model)
     places = {name: i for i, name in enumerate(session.outputs)}
     state = {name: session.inputs[name].fitted(value) for name, value in view.constant_feeds(session).items()}
     feedback = {
@@ -62,7 +64,7 @@ def ort_step(path: str | Path, engine: Engine, **options: Any) -> OrtStep:
         for pair in view.pairs(session.outputs)
         if pair.source in view.inits
     }
-    plain = opened(str(path), session.optimised)
+    plain = opened(model, session.optimised)
     return OrtStep(plain, state, feedback, {name: places[name] for name in engine.outputs})
 
 

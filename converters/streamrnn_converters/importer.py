@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from streamrnn.errors import BindingError, NotStreamableError
+from streamrnn.errors import BindingError, NotStreamableError, StreamRNNError
 from streamrnn.ir.file import fingerprint
 from streamrnn.ir.graph import Graph, Stage
 from streamrnn.ir.verify import verify
 from streamrnn_converters.audio import is_audio
 from streamrnn_converters.audio.importer import convert_audio
+from streamrnn_converters.lint.batch import check_batch
+from streamrnn_converters.lint.file import file_findings
+from streamrnn_converters.lint.model import model_findings
+from streamrnn_converters.lint.repair import chosen, repaired_file
+from streamrnn_converters.lint.rules import RULES, Finding, findings_of, findings_row
 from streamrnn_converters.onnx.raw import RawModel
-from streamrnn_converters.onnx.reader import read_model
+from streamrnn_converters.onnx.reader import read_bytes, read_model
 from streamrnn_converters.onnx.state_map import Pair, attach_states, find_pairs
 from streamrnn_converters.options import Mode, Options
 from streamrnn_converters.passes import Pipeline
@@ -35,6 +41,7 @@ def convert(
     time_axis: Mapping[str, int] | None = None,
     lookahead: int = 0,
     outputs: Sequence[str] | None = None,
+    fix: Sequence[str] = (),
     layers: str = "",
     prewarm: bool = False,
     dump: Callable[[str, Graph], None] | None = None,
@@ -50,6 +57,7 @@ def convert(
     time_axis: {input: axis} of time in frame mode; found where the file leaves one possibility.
     lookahead: frames per chunk for a bidirectional model in frame mode: the backward pass restarts at each chunk's end.
     outputs:   import these outputs of the file alone (state outputs included); what only the others need is left out.
+    fix:       codes of lint's findings that are to be repaired, or "all"; see `lint.rules`.
     layers:    how the modules of a PyTorch state_dict in JSON are connected: "gru,dense".
     prewarm:   start an audio model from the state after the silence that the format's player feeds before the first sound.
     dump:      called with the name of each stage and its graph.
@@ -68,20 +76,38 @@ def convert(
             "time_axis": time_axis,
             "lookahead": lookahead,
             "outputs": outputs,
+            "fix": fix,
         }
-        return convert_audio(path, foreign, layers=layers, prewarm=prewarm, dump=dump)
+        graph = convert_audio(path, foreign, layers=layers, prewarm=prewarm, dump=dump)
+        given = Options(layers=layers, prewarm=prewarm).words()
+        return graph.replace(meta={**graph.meta, "source": path.name, "given": given})
     if layers or prewarm:
         name = "--layers" if layers else "--prewarm"
         raise BindingError(
             f"{path}: {name} belongs to audio formats; an ONNX file says how it is connected and where it starts"
         )
-    options = Options(mode, bind or {}, shape or {}, pair or {}, time_axis or {}, lookahead, outputs)
-    return convert_model(read_model(path), options, dump)
+    options = Options(mode, bind or {}, shape or {}, pair or {}, time_axis or {}, lookahead, outputs, fix)
+    model, fixes = read_model(path), []
+    if fix:
+        fixes = chosen(findings(model, options)[0], fix)
+        check_batch(path, fixes, options.bind)
+        model = read_bytes(repaired_file(path, fixes), path)
+    graph = convert_model(model, options, dump)
+    done = [findings_row(replace(found, remedy=RULES[found.code].fix)) for found in fixes]
+    return graph.replace(meta={**graph.meta, "fixes": done}) if done else graph
 
 
 def convert_model(model: RawModel, options: Options, dump: Callable[[str, Graph], None] | None = None) -> Graph:
     """The step graph of a model that was read already. See `convert`."""
     return _Import(model, options, Pipeline(dump)).run()
+
+
+def findings(model: RawModel, options: Options) -> tuple[list[Finding], StreamRNNError | None]:
+    """What lint finds in a file without repairs, and what speaks against its conversion; then only the file is looked at."""
+    try:
+        return findings_of(convert_model(model, replace(options, fix=())).meta), None
+    except StreamRNNError as error:
+        return file_findings(model), error
 
 
 class _Import:
@@ -92,6 +118,11 @@ class _Import:
         self.bind = {name: np.asarray(value) for name, value in options.bind.items()}
 
     def run(self) -> Graph:
+        graph = self._converted()
+        found = [*file_findings(self.model), *findings_of(graph.meta)]
+        return graph.replace(meta={**graph.meta, "lint": list(map(findings_row, found))})
+
+    def _converted(self) -> Graph:
         if self.options.mode == "window":
             return self.window("asked for")
         if self.options.mode == "auto" and not self._has_open_time() and self._is_step_model():
@@ -170,6 +201,7 @@ class _Import:
             "frames": 1,
             "receptive_field": None,
             "found": self.options.found(self.model, graph, pairs, "window", {}),
+            "lint": list(map(findings_row, model_findings(self.model, graph, pairs, {}, reason))),
         }
         graph = with_state_kinds(graph).replace(stage=Stage.STEP, meta={**graph.meta, **meta})
         return self.pipeline.run("fuse", verify(graph))
@@ -218,6 +250,7 @@ class _Import:
                     f"a frame is no call; use window mode (--mode window)"
                 )
         axes = {name: axis % graph.types[name].rank for name, axis in axes.items()}
+        found = model_findings(self.model, graph, pairs, axes)
         chunk = max(1, self.options.lookahead)
         graph = with_state_kinds(self.pipeline.streamify(graph, axes, chunk))
         meta = {
@@ -225,6 +258,7 @@ class _Import:
             "mode_reason": "every op can run one frame at a time",
             "time_axes": axes,
             "found": self.options.found(self.model, graph, pairs, "frame", axes),
+            "lint": list(map(findings_row, found)),
         }
         return graph.replace(meta={**graph.meta, **meta})
 

@@ -30,6 +30,9 @@ class Options:
     time_axis: Mapping[str, int] = field(default_factory=dict)
     lookahead: int = 0
     outputs: Sequence[str] | None = None
+    fix: Sequence[str] = ()
+    layers: str = ""
+    prewarm: bool = False
 
     def words(self) -> list[str]:
         """The options of `streamrnn convert` that say the same: ["--bind", "sr=16000", ...]."""
@@ -44,6 +47,12 @@ class Options:
             found += ["--lookahead", str(self.lookahead)]
         if self.outputs is not None:
             found += ["--outputs", ",".join(self.outputs)]
+        if self.fix:
+            found += ["--fix", ",".join(self.fix)]
+        if self.layers:
+            found += ["--layers", self.layers]
+        if self.prewarm:
+            found.append("--prewarm")
         return found
 
     def found(self, model: RawModel, graph: Graph, pairs: Sequence[Pair], mode: Mode, axes: Mapping[str, int]) -> list[str]:

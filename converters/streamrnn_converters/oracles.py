@@ -14,6 +14,8 @@ from streamrnn.errors import UnsupportedError
 from streamrnn_converters.audio import is_audio
 from streamrnn_converters.draws import judge, random_results
 from streamrnn_converters.laws import Law, Outcome, choose_law
+from streamrnn_converters.lint.repair import as_judged
+from streamrnn_converters.lint.rules import findings_of
 from streamrnn_converters.locate import locate
 from streamrnn_converters.oracle import Session
 from streamrnn_converters.report import Culprit, Draw
@@ -73,16 +75,21 @@ class OnnxOracle:
 
     def __init__(self, path: str | Path, engine: Engine, seed: int) -> None:
         self.notes: list[str] = []
-        session = Session(path, notify=self.notes.append)
-        other = self._other(path, session)
+        model = as_judged(path, engine.meta)
+        for fixed in findings_of(engine.meta, "fixes"):
+            self.notes.append(
+                f"onnxruntime runs the file with the repair of {fixed.code} at {fixed.where}, not the file as it is"
+            )
+        session = Session(model, notify=self.notes.append)
+        other = self._other(model, session)
         excluded = {name: "it is no output of the file" for name in engine.outputs if name not in session.outputs}
         self.random = tuple(name for name in random_results(engine.graph) if name not in excluded)
         self.law: Law = choose_law(engine, session, other, seed, excluded, self.random)
 
-    def _other(self, path: str | Path, session: Session) -> Session:
+    def _other(self, model: str | bytes, session: Session) -> Session:
         """The file without graph optimisations, to measure onnxruntime against itself."""
         try:
-            return Session(path, optimise=False)
+            return Session(model, optimise=False)
         except UnsupportedError as error:
             self.notes.append(f"onnxruntime runs the file with its graph optimisations alone: {error}")
             return session

@@ -14,6 +14,7 @@ from streamrnn.cli.convert import convert
 from streamrnn.cli.demo import demo
 from streamrnn.cli.doctor import doctor
 from streamrnn.cli.inspect import inspect
+from streamrnn.cli.lint import lint
 from streamrnn.cli.run import run
 from streamrnn.cli.talk import say_error
 from streamrnn.cli.validate import validate
@@ -44,6 +45,7 @@ app.command(
     )
 )(convert)
 app.command(epilog=_examples("streamrnn inspect vad.onnx", "streamrnn inspect vad.srnn --plan | less"))(inspect)
+app.command(epilog=_examples("streamrnn lint model.onnx", "streamrnn lint model.onnx --json - | jq .findings"))(lint)
 app.command(
     epilog=_examples(
         "streamrnn validate amp.onnx --steps 5000", "streamrnn validate vad.onnx --report vad.html --input speech.wav"

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from streamrnn.cli import options as opt
-from streamrnn.cli.talk import initial, notify, number, print_rows, summary, talk
+from streamrnn.cli.talk import initial, notify, number, print_findings, print_rows, summary, talk
 from streamrnn.engine import Engine
 from streamrnn.errors import MissingExtraError, ModelFileError
 from streamrnn.files import write_aside
@@ -50,6 +50,7 @@ def convert(
     for state in engine.graph.states:
         what = f"{engine.graph.types[state.read]} {state.kind}, {initial(state.init)}, {state.evidence}"
         talk().print(f"  state {escape(state.name)}: {escape(what)}")
+    print_findings(talk(), engine.meta)
     if check:
         _validated(model, engine, steps)
     engine.save(target)
@@ -67,7 +68,7 @@ def _validated(model: Path, engine: Engine, steps: int) -> None:
         talk().print(report_table(report))
         talk().print("[bold red]nothing was written:[/] the step does not compute what the file computes")
         raise typer.Exit(1)
-    worst = max((row.max_abs for row in report.rows), default=0.0)
+    worst = max((row.max_abs for row in report.rows if row.passed), default=0.0)
     talk().print(f"[green]validated[/]: {steps} steps, largest difference from {escape(report.oracle)} {worst:.1e}")
     if report.drawn:
         talk().print(escape(report.drawn))

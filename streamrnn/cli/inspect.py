@@ -11,7 +11,7 @@ from rich.table import Table
 
 from streamrnn.bench import random_frames
 from streamrnn.cli import options as opt
-from streamrnn.cli.talk import data, initial, notify, number, print_rows, spread, summary
+from streamrnn.cli.talk import data, initial, notify, number, print_findings, print_rows, spread, summary
 from streamrnn.engine import Engine
 from streamrnn.ir.graph import Array
 from streamrnn.plan import each
@@ -19,7 +19,7 @@ from streamrnn.stream import Stream
 
 #: shown with the summary, or not worth a line
 _SHOWN = {"mode", "mode_reason", "pairs", "sample_rate", "frames", "receptive_field", "source", "given", "found", "time_axes"}
-_SHOWN |= {"bind", "lookahead"}
+_SHOWN |= {"bind", "lookahead", "lint", "fixes"}
 #: in frame mode the length of the clip means nothing
 _CLIP = {"shapes"}
 
@@ -54,6 +54,7 @@ def inspect(
     print_rows(out, rows)
     if engine.graph.states:
         out.print(_states(engine, steps))
+    print_findings(out, engine.meta)
 
 
 def _states(engine: Engine, steps: int) -> Table:

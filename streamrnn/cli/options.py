@@ -50,6 +50,10 @@ _SHARED: dict[str, tuple[Any, Any]] = {
         0,
     ),
     "outputs": (Annotated[str, typer.Option(metavar="A,B", help="Import these outputs of the file alone.")], ""),
+    "fix": (
+        Annotated[str, typer.Option(metavar="CODE,...|all", help="Repair what `streamrnn lint` finds under these codes.")],
+        "",
+    ),
     "layers": (
         Annotated[str, typer.Option(metavar="A,B", help="Modules of a PyTorch state_dict (.json) in order: gru,tanh,dense.")],
         "",
@@ -74,6 +78,7 @@ class Conversion:
     time_axis: Sequence[str] = ()
     lookahead: int = 0
     outputs: str = ""
+    fix: str = ""
     layers: str = ""
     prewarm: bool = False
 
@@ -96,6 +101,8 @@ class Conversion:
             found["lookahead"] = self.lookahead
         if self.outputs:
             found["outputs"] = [name.strip() for name in self.outputs.split(",")]
+        if self.fix:
+            found["fix"] = [code.strip() for code in self.fix.split(",")]
         if self.layers:
             found["layers"] = self.layers
         if self.prewarm:

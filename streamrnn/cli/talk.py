@@ -103,6 +103,15 @@ def _delay(engine: Engine, rate: object) -> str:
     return text
 
 
+def print_findings(console: Console, meta: Mapping[str, object]) -> None:
+    """What lint found in the file that a model comes from, and what was repaired."""
+    for key, mark in (("fixes", "[green]repaired[/]"), ("lint", "")):
+        rows = meta.get(key)
+        for code, level, where, text, remedy, _ in rows if isinstance(rows, list) else ():
+            colour = {"error": "bold red", "warning": "yellow"}.get(level, "dim")
+            console.print(f"{mark or f'[{colour}]{level}[/]'} [bold]{code}[/] {escape(f'{where}: {text}; {remedy}')}")
+
+
 def print_rows(console: Console, rows: list[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in rows)
     for name, value in rows:

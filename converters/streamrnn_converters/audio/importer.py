@@ -23,6 +23,7 @@ _FOREIGN: Mapping[str, str] = {
     "time_axis": "time is the samples' own",
     "lookahead": "these models look back alone",
     "outputs": "there is one output",
+    "fix": "the file holds weights and nothing that an exporter could have lost",
 }
 
 

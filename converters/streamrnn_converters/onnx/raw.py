@@ -78,12 +78,14 @@ class RawModel(RawGraph):
 
     opset:    of the file; the nodes are in the newest form whatever it is.
     producer: name and version of the exporter, "" where the file does not say.
+    external: files beside the model that hold weights of it.
     """
 
     opset: int
     producer: str
     metadata: Mapping[str, str]
     path: Path
+    external: tuple[str, ...] = ()
 
 
 def free_names(graph: RawGraph) -> set[str]:

@@ -23,7 +23,7 @@ from streamrnn_converters.onnx.functions import function_body, has_function
 from streamrnn_converters.onnx.opset import OLDEST, upgrade
 from streamrnn_converters.onnx.raw import Dim, RawGraph, RawInput, RawModel, RawNode
 from streamrnn_converters.onnx.schema import node_problem
-from streamrnn_converters.onnx.tensors import dtype_name, read_tensor
+from streamrnn_converters.onnx.tensors import dtype_name, external_files, read_tensor
 
 #: protobuf's own limit (bytes); larger models keep their weights in files beside the model
 MAX_FILE = (1 << 31) - 1
@@ -79,6 +79,7 @@ def read_bytes(data: bytes, path: Path) -> RawModel:
         producer=f"{proto.producer_name} {proto.producer_version}".strip(),
         metadata={entry.key: entry.value for entry in proto.metadata_props},
         path=path,
+        external=tuple(sorted(external_files(proto.graph))),
     )
     return upgrade(model, opset)
 

@@ -166,13 +166,17 @@ def _labels(index: int, type_: TensorType) -> Array:
     return np.arange(type_.size, dtype=np.int64).reshape(type_.shape) + index * _SPAN
 
 
+def final_states(graph: Graph, node: Node) -> Array:
+    """Element numbers of a final state [D, B, H] of a recurrent node."""
+    D, _, hidden = graph.types[node.inputs[2]].shape
+    B = graph.types[node.inputs[0]].shape[1]
+    return np.arange(D * B * hidden, dtype=np.int64).reshape(D, B, hidden)
+
+
 def _finals(graph: Graph, node: Node, final: int) -> dict[str, Array]:
     """Numbers of the elements of a node's final state, also as they stand in Y where there is one frame."""
     seeds: dict[str, Array] = {}
-    hidden = graph.types[node.inputs[2]].shape[2]
-    S, B, _ = graph.types[node.inputs[0]].shape
-    D = graph.types[node.inputs[2]].shape[0]
-    numbers = np.arange(D * B * hidden, dtype=np.int64).reshape(D, B, hidden)
+    S, numbers = graph.types[node.inputs[0]].shape[0], final_states(graph, node)
     if final < len(node.outputs) and node.outputs[final]:
         seeds[node.outputs[final]] = numbers
     if final == 1 and node.outputs[0] and S == 1:
@@ -241,7 +245,7 @@ def _whole(graph: Graph, name: str, found: Mapping[int, tuple[str, int]]) -> Pai
 # -- name and shape ------------------------------------------------------------------------------------------------
 
 #: what a state is called; spec_in and spec_out, first input and first output, are data although their names pair
-_STATE_WORDS = re.compile(r"state|hidden|cell|cache|mem|ctx|context|recurrent|buffer|^h|^c|^s$")
+STATE_WORDS = re.compile(r"state|hidden|cell|cache|mem|ctx|context|recurrent|buffer|^h|^c|^s$")
 _WORDS = re.compile(r"(?<![a-z])(in|out|input|output|prev|previous|next|new|old|init|initial|final|last|t|n)(?![a-z])")
 
 
@@ -263,7 +267,7 @@ def _named(graph: Graph, inputs: Sequence[str], outputs: Sequence[str], data: fr
         if len(same) > 1:  # y and y_next for y_prev: the one that says "after"
             same = [o for o in same if o.lower() != stem(o)]
         rivals = [n for n in inputs if stem(n) == stem(name) and graph.types[n] == graph.types[name]]
-        is_data = (name, same) == (graph.inputs[0], [graph.outputs[0]]) and not _STATE_WORDS.search(stem(name))
+        is_data = (name, same) == (graph.inputs[0], [graph.outputs[0]]) and not STATE_WORDS.search(stem(name))
         if len(same) == 1 and len(rivals) == 1 and stem(name) and name not in data and not is_data:
             pairs.append(Pair(name, same[0], "name"))
     return pairs

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto
+from onnx import GraphProto, TensorProto
 
 from streamrnn.errors import ModelFileError, UnsupportedError
 from streamrnn.ir.graph import Array
@@ -116,6 +116,12 @@ def _external(tensor: TensorProto, where: str, path: Path, nbytes: int) -> Array
             f"which has {size}; the two files do not belong together, get both again"
         )
     return np.fromfile(target, np.uint8, nbytes, offset=offset)
+
+
+def external_files(graph: GraphProto) -> set[str]:
+    """Files that hold initializers of a graph."""
+    outside = (t for t in graph.initializer if t.data_location == TensorProto.EXTERNAL)
+    return {entry.value for tensor in outside for entry in tensor.external_data if entry.key == "location"}
 
 
 def _number(text: str, default: int, where: str) -> int:

@@ -9,7 +9,7 @@ from streamrnn.ir.graph import Graph
 from streamrnn_converters.passes.edit import everywhere
 
 #: ops for which infinity is an ordinary constant: masks, limits, filler
-_INFINITY_IS_FINE = frozenset(
+INFINITY_IS_FINE = frozenset(
     {"Add", "Sub", "Where", "Clip", "Min", "Max", "Pad", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal"}
     | {"Concat", "Expand", "Reshape", "Slice", "Gather", "Identity", "ScatterND", "ScatterElements", "Attention"}
 )
@@ -23,7 +23,7 @@ def check_finite(graph: Graph) -> Graph:
             array = graph.const(name)
             if array is None or array.dtype.kind != "f":
                 continue
-            bad = np.isnan(array) if node.op in _INFINITY_IS_FINE else ~np.isfinite(array)
+            bad = np.isnan(array) if node.op in INFINITY_IS_FINE else ~np.isfinite(array)
             if bad.any():
                 where = [int(i) for i in np.argwhere(bad)[0]]
                 raise ModelFileError(

@@ -1,0 +1,1 @@
+"""Lint: what in a model file will not do in a stream what its author meant, and what can be repaired."""
