@@ -15,13 +15,21 @@ from streamrnn.ir.op import find_op
 from streamrnn.ir.types import DType
 
 #: op -> how many of its first inputs are fed to a step; the others are parameters
-FED = {"DFT": 1, "STFT": 1, "HannWindow": 0, "HammingWindow": 0, "BlackmanWindow": 0, "MelWeightMatrix": 0}
+FED = {
+    "DFT": 1, "STFT": 1, "HannWindow": 0, "HammingWindow": 0, "BlackmanWindow": 0, "MelWeightMatrix": 0, "Resize": 1,
+    "Upsample": 1,
+}  # fmt: skip
+#: old name -> new name
+NEWER = {"Upsample": "Resize"}
+#: onnxruntime itself gives another result, by the text of the operator's page; so does this project
+DISPUTED = {"test_resize_downsample_scales_linear_align_corners", "test_resize_downsample_scales_cubic_align_corners"}
 HELD = {dtype.numpy for dtype in DType} - {np.dtype(np.float64)}
 TESTS = [
     test
     for op in FED
     for test in node_tests(op)
-    if all(np.asarray(value).dtype in HELD for value in (*test.inputs.values(), *test.outputs.values()))
+    if test.name not in DISPUTED
+    and all(np.asarray(value).dtype in HELD for value in (*test.inputs.values(), *test.outputs.values()))
 ]
 
 
@@ -31,7 +39,7 @@ def test_the_standard_has_tests_for_all_of_them() -> None:
 
 @pytest.mark.parametrize("test", TESTS, ids=str)
 def test_one_call_gives_the_expected_outputs(test: NodeTest, tmp_path: Path) -> None:
-    op = find_op(test.node.op_type)
+    op = find_op(NEWER.get(test.node.op_type, test.node.op_type))
     assert op is not None
     path = tmp_path / "model.onnx"
     path.write_bytes(test.model.SerializeToString())
