@@ -36,6 +36,12 @@ def pad(
     )  # fmt: skip
 
 
+def of_type(dtype: DType) -> Case:
+    """A pad in front of time, which has to be remembered."""
+    inputs = (numbers((2, 12, 3), dtype), indices(0, 3, 1, 0, 0, 0), np.array(1, dtype.numpy))
+    return Case("Pad", inputs, time={0: 1}, onnx=False, label=f"Pad of {dtype.value}")
+
+
 class TestPad(Moves):
     cases = [  # noqa: RUF012
         pad((3, 4), (1, 0, 2, 3)),
@@ -59,8 +65,18 @@ class TestPad(Moves):
         pad((12, 3), (-2, 1, -1, 0), time=0),
         pad((12, 3), (0, 4), axes=(0,), time=0),
         pad((12, 3), (0, 2), "edge", axes=(0,), time=0),
+        pad((12, 3), (3, 0), "edge", axes=(0,), time=0),
+        pad((2, 12, 3), (0, 2, 1, 0, 1, 0), "edge", time=1),
         pad((12, 3), (2, 0), "reflect", axes=(0,), time=0, refused="needs later frames"),
-    ]
+        pad((12, 3), (1, 0), "wrap", axes=(0,), time=0, refused="needs later frames"),
+        *(of_type(dtype) for dtype in (DType.I64, DType.F64, DType.I8, DType.BOOL)),
+        Case("Pad", (numbers((3, 4), DType.I64), indices(1, 0, 2, 1), np.array((1 << 62) + 1)), live=(0, 2)),
+        Case("Pad", (floats(1, 3, 12), indices(1, 0, 0, 0), np.array(2, np.float32)), live=(0, 2), time={0: 1}),
+        Case(
+            "Pad", (floats(1, 3, 12), indices(0, 1, 0, 0), np.array(2, np.float32)), live=(0, 2), time={0: 1},
+            refused="computed at run time", label="a value in front of time that is known at run time alone",
+        ),
+    ]  # fmt: skip
 
 
 def test_nothing_to_pad_is_a_view() -> None:

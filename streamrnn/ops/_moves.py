@@ -93,10 +93,11 @@ def lower_strided(low: Lowering, output: int, shape: Sequence[int], strides: Seq
         low.loop([n for n, _ in rows], [(low.input(0).at(offset), [s for _, s in rows])], [], low.output(output))
 
 
-def fill(low: Lowering, value: Array, elements: int, target: Place) -> None:
-    """Emit `elements` times the single number `value`, whose element type is that of `target`."""
+def fill(low: Lowering, value: Array | Place, elements: int, target: Place) -> None:
+    """Emit `elements` times the single number `value`, or the one at that place, whose element type is that of `target`."""
     if elements:
-        low.loop((elements,), [(low.weight(value.reshape(1)), (0,))], [], target)
+        source = value if isinstance(value, Place) else low.weight(value.reshape(1))
+        low.loop((elements,), [(source, (0,))], [], target)
 
 
 def as_bytes(place: Place) -> Place:

@@ -1,9 +1,11 @@
 """Pad: more elements at the ends of axes, or fewer where a pad is negative.
 
     pads [x1_begin, x2_begin, ..., x1_end, x2_end, ...] for the given axes (all where left out), in elements
-    mode constant (input constant_value, 0 where left out), edge, reflect (the edge itself is not repeated), wrap
+    mode constant (input constant_value, 0 where left out, may be computed at run time), edge, reflect (the edge itself is not
+         repeated), wrap
 
-In frame mode a pad in front of the first frame becomes a Window that starts filled; one behind the last frame has no meaning.
+In frame mode a pad in front of the first frame becomes a Window that starts filled (mode edge: full of that frame); one behind
+the last frame has no meaning.
 Source  onnx.ai/onnx/operators/onnx__Pad.html
 """
 
@@ -66,18 +68,10 @@ class Pad(Op):
             ends[axis] = _Ends(pads[i], pads[i + len(axes)])
         return ends
 
-    def value(self, site: Site) -> Array:
-        """The number that is padded with, in the element type of the data."""
-        if not site.has(2):
-            return np.zeros((), site.type(0).dtype.numpy)
-        value = site.need_const(2, "the padding value")
-        if value.size != 1 or site.type(2).dtype is not site.type(0).dtype:
-            raise site.shape_error(f"the padding value {site.type(2)} is not one {site.type(0).dtype.value}")
-        return value.reshape(())
-
     def infer(self, site: Site) -> tuple[TensorType, ...]:
         x, mode = site.type(0), self.mode(site)
-        self.value(site)
+        if site.has(2) and (site.type(2).size != 1 or site.type(2).dtype is not x.dtype):
+            raise site.shape_error(f"the padding value {site.type(2)} is not one {x.dtype.value}")
         shape = []
         for axis, (n, ends) in enumerate(zip(x.shape, self.ends(site), strict=True)):
             kept = n - sum(ends.cut)
@@ -94,27 +88,37 @@ class Pad(Op):
         kept = x[tuple(slice(e.cut[0], n - e.cut[1]) for n, e in zip(x.shape, ends, strict=True))]
         width = [e.added for e in ends]
         if mode == "constant":
-            return (np.pad(kept, width, constant_values=self.value(site)),)
+            value = inputs[2] if len(inputs) > 2 else None
+            return (np.pad(kept, width, constant_values=0 if value is None else value.item()),)
         return (np.pad(kept, width, cast(Literal["edge", "reflect", "wrap"], mode)),)
 
     def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
         x, ends = only(site, streams), self.ends(site)
         if x.axis is None or ends[x.axis] == _Ends():
             return Streamed((x,))
-        front = ends[x.axis].added[0]
-        if front and self.mode(site) != "constant":
-            raise site.not_streamable(f"pads {front} frames in front with mode {self.mode(site)}, which needs later frames")
+        front, mode = ends[x.axis].added[0], self.mode(site)
+        if front and mode in ("reflect", "wrap"):
+            raise site.not_streamable(f"pads {front} frames in front with mode {mode}, which needs later frames")
         before: tuple[str, Mapping[str, Attr]] | None = None
         if front:
-            fill = float(self.value(site))
-            window = {"axis": x.axis, "taps": 1, "dilation": 1, "stride": 1, "history": front, "fill": fill}
-            before = ("Window", window)
+            window = {"axis": x.axis, "taps": 1, "dilation": 1, "stride": 1, "history": front}
+            before = ("Window", {**window, "edge": 1} if mode == "edge" else {**window, "fill": self._fill(site)})
         y = replace(x, delay=x.delay + ends[x.axis].cut[0])
         ends[x.axis] = _Ends()
         if all(e == _Ends() for e in ends):
             return Streamed((y,), before=before, forward=True)
         pads = [e.begin for e in ends] + [e.end for e in ends]
         return Streamed((y,), consts={1: ints(pads), 3: ints(range(len(ends)))}, before=before)
+
+    def _fill(self, site: Site) -> int | float:
+        """What is put in front of the first frame."""
+        if not site.has(2):
+            return 0
+        value = site.const(2)
+        if value is None:
+            raise site.not_streamable("pads time with a value that is computed at run time")
+        number = value.item()
+        return int(number) if isinstance(number, bool) else number
 
     def lower(self, site: Site, low: Lowering) -> None:
         x, y, ends = site.type(0), site.out(0), self.ends(site)
@@ -125,7 +129,7 @@ class Pad(Op):
             lower_strided(low, 0, kept, strides, offset)
         elif y.size and self.mode(site) == "constant":
             target, steps = low.output(0), contiguous(y.shape)
-            fill(low, self.value(site), y.size, target)
+            fill(low, low.input(2) if site.has(2) else np.zeros(1, x.dtype.numpy), y.size, target)
             inside = sum(e.added[0] * s for e, s in zip(ends, steps, strict=True))
             copy_box(low, kept, low.input(0).at(offset), strides, target.at(inside), steps)
         elif y.size:

@@ -3,10 +3,10 @@
     y[.., q * taps + i, ..] = frame q * stride + i * dilation of (the last `history` frames, then this step's frames)
 
 Attributes  axis (of time; -1 where the wire is one answer for all frames), taps, dilation, stride (0: the history and all
-            frames of a step are one window), history, fill (what lies before frame 0), warmup (frames of filler at the start
-            of x).
-Inputs      x, ring [history, x.size / frames], head [1] (i64: slot of the oldest frame); ring and head are left out where
-            history is 0.
+            frames of a step are one window), history, fill (what lies before frame 0), edge (1: frame 0 itself lies before
+            it), warmup (frames of filler at the start of x).
+Inputs      x of any element type, ring [history, x.size / frames], head [1] (i64: slot of the oldest frame, -1 while frame 0
+            is awaited); ring and head are left out where history is 0.
 Outputs     y: x with frames / stride * taps frames on `axis`; the new ring; the new head.
 
 It exists in step graphs only: `streamify` makes it.
@@ -16,12 +16,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamrnn.errors import UnsupportedError
-from streamrnn.ir.graph import Array
+from streamrnn.ir.graph import Array, Node
 from streamrnn.ir.lowering import Lowering
 from streamrnn.ir.op import Op, Site, register
 from streamrnn.ir.types import DType, TensorType
 from streamrnn.kernels.window import window
+from streamrnn.ops._moves import as_numbers, pointer_of
+
+
+def fill_of(node: Node, dtype: DType) -> Array:
+    """The number that lies before frame 0 of a Window."""
+    return np.array(node.attrs.get("fill", 0)).astype(dtype.numpy)
 
 
 @register
@@ -51,8 +56,6 @@ class Window(Op):
 
     def infer(self, site: Site) -> tuple[TensorType, ...]:
         x = site.type(0)
-        if x.dtype is not DType.F32:
-            raise UnsupportedError(f"node '{site.node.name}' (Window): cannot remember {x.dtype.value}, only float32")
         taps, dilation, stride, history = self._attrs(site)
         outer, frames, inner = self._sizes(site)
         if frames % stride:
@@ -79,8 +82,8 @@ class Window(Op):
         if history:
             assert inputs[1] is not None
             assert inputs[2] is not None
-            head = int(inputs[2][0])
-            past = np.roll(inputs[1], -head, axis=0)
+            head = max(int(inputs[2][0]), 0)
+            past = np.roll(inputs[1] if inputs[2][0] >= 0 else np.repeat(fresh[:1], history, axis=0), -head, axis=0)
         both = np.concatenate([past, fresh])
         picked = [q * stride + i * dilation for q in range(frames // stride) for i in range(taps)]
         y = np.moveaxis(both[picked].reshape(len(picked), outer, inner), 0, 1).reshape(site.out(0).shape)
@@ -93,11 +96,15 @@ class Window(Op):
         taps, dilation, stride, history = self._attrs(site)
         outer, frames, inner = self._sizes(site)
         x, y = low.input(0), low.output(0)
+        dtype = site.type(0).dtype
         if history:
             ring, head = low.update(1, 1), low.update(2, 2)
         else:
-            ring, head = low.scratch(DType.F32, 1), low.weight(np.zeros(1, np.int64))
+            ring, head = low.scratch(dtype, 1), low.weight(np.zeros(1, np.int64))
+        fill = low.weight(fill_of(site.node, dtype).reshape(1))
+        pointer = pointer_of(dtype)
+        kernel = window.typed(fill=pointer, x=pointer, ring=pointer, y=pointer)
         low.call(
-            window, outer, frames, inner, taps, dilation, stride, history, low.skip(frames), site.attr_float("fill", 0.0),
-            x, ring, head, y, work=outer * inner * (taps + frames),
+            kernel, outer, frames, inner, taps, dilation, stride, history, low.skip(frames),
+            *map(as_numbers, (fill, x, ring)), head, as_numbers(y), work=outer * inner * (taps + frames),
         )  # fmt: skip

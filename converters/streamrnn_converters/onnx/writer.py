@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 from streamrnn.errors import UnsupportedError
 from streamrnn.ir.graph import Array, Graph, Node, State
 from streamrnn.ir.types import TensorType
+from streamrnn.ops.window import fill_of
 from streamrnn_converters.names import Names
 from streamrnn_converters.onnx.schema import node_problem
 
@@ -155,7 +156,9 @@ class _Writer:
         """[past, x] along the time axis, of which the taps are gathered and the newest frames are kept."""
         x, y = node.inputs[0], node.outputs[0]
         type_, axis, history = self.graph.types[x], _number(node, "axis", 0), _number(node, "history", 0)
-        fill = np.array(float(str(node.attrs.get("fill", 0.0))), np.float32)
+        if node.attrs.get("edge"):
+            raise UnsupportedError(f"node '{node.name}' waits for the first frame to repeat it, which no ONNX step model does")
+        fill = fill_of(node, type_.dtype)
         warmup = _number(node, "warmup", 0)
         if warmup:
             x = self.gate(warmup, x, self.constant(f"{node.name}.fill", fill), self.names.fresh(f"{node.name}.x"))

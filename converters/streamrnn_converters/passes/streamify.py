@@ -22,6 +22,7 @@ from streamrnn.ir.graph import Array, Attr, Graph, Node, Stage, State
 from streamrnn.ir.op import Site, Streamed, get_op
 from streamrnn.ir.types import StreamType, TensorType
 from streamrnn.ir.verify import infer_node, site_of, verify
+from streamrnn.ops.window import fill_of
 from streamrnn_converters.passes.edit import add_state, put
 
 
@@ -191,9 +192,8 @@ def ring_states(node: Node, types: dict[str, TensorType]) -> list[State]:
     x = types[node.inputs[0]]
     axis, history = int(str(node.attrs.get("axis", 0))), int(str(node.attrs["history"]))
     size = x.size // (x.shape[axis] if axis >= 0 else 1)
-    fill = float(str(node.attrs.get("fill", 0.0)))
-    ring = np.full((history, size), fill, x.dtype.numpy)
-    head = np.zeros(1, np.int64)
+    ring = np.full((history, size), fill_of(node, x.dtype))
+    head = np.array([-1 if node.attrs.get("edge") else 0], np.int64)
     types[node.inputs[1]], types[node.inputs[2]] = TensorType.of(ring), TensorType.of(head)
     return [
         State(f"{node.name}.ring", node.inputs[1], node.outputs[1], ring, "ring"),
