@@ -47,6 +47,7 @@ f32p: TypeAlias = npt.NDArray[np.float32]
 f64p: TypeAlias = npt.NDArray[np.float64]
 i64p: TypeAlias = npt.NDArray[np.int64]
 i32p: TypeAlias = npt.NDArray[np.int32]
+i8p: TypeAlias = npt.NDArray[np.int8]
 u8p: TypeAlias = npt.NDArray[np.uint8]
 b1p: TypeAlias = npt.NDArray[np.bool_]
 

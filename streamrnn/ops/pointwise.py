@@ -15,7 +15,7 @@ import numpy as np
 
 from streamrnn.errors import GraphError, UnsupportedError
 from streamrnn.ir.graph import Array
-from streamrnn.ir.lowering import Apply, Lowering, Register
+from streamrnn.ir.lowering import Apply, Lowering, Place, Register
 from streamrnn.ir.op import Op, Site, Streamed, find_op, register, register_instance
 from streamrnn.ir.types import StreamType, TensorType
 from streamrnn.ops._time import join
@@ -29,9 +29,13 @@ class Pointwise(Op):
     def lines(self, site: Site) -> Sequence[str]:
         """The body."""
 
+    def plain(self, site: Site) -> bool:
+        """Whether the inputs broadcast by NumPy's rules, so that the node can be part of a chain."""
+        return True
+
     def infer(self, site: Site) -> tuple[TensorType, ...]:
         types = [t for t in site.types if t is not None]
-        body = _parsed(site, self.lines(site))
+        body = parsed(site, self.lines(site))
         dtype = body[-1].dtype if body else site.type(0).dtype
         return (TensorType(dtype, broadcast(site, types)),)
 
@@ -50,7 +54,7 @@ class Pointwise(Op):
         return join(site, streams)
 
     def lower(self, site: Site, low: Lowering) -> None:
-        body = _parsed(site, self.lines(site))
+        body = parsed(site, self.lines(site))
         if body:
             lower_loop(site, low, body)
         else:
@@ -107,7 +111,7 @@ def _split(site: Site, text: str) -> tuple[Row, list[int | float]]:
         raise GraphError(f"node '{site.node.name}' ({site.node.op}): {text!r} has an operand that is no number") from None
 
 
-def _parsed(site: Site, lines: Sequence[str]) -> list[Apply]:
+def parsed(site: Site, lines: Sequence[str]) -> list[Apply]:
     """The kernels behind the lines, chosen by the element types. Raises GraphError, UnsupportedError."""
     kinds = [None if t is None else t.dtype for t in site.types]
     # omitted inputs take no register of the loop
@@ -137,7 +141,7 @@ def _parsed(site: Site, lines: Sequence[str]) -> list[Apply]:
 def pointwise_lines(site: Site) -> Sequence[str]:
     """The body of a pointwise node; empty for any other node, and for one that hands its input on."""
     op = find_op(site.node.op)
-    return op.lines(site) if isinstance(op, Pointwise) else ()
+    return op.lines(site) if isinstance(op, Pointwise) and op.plain(site) else ()
 
 
 def broadcast(site: Site, types: Sequence[TensorType]) -> tuple[int, ...]:
@@ -149,13 +153,19 @@ def broadcast(site: Site, types: Sequence[TensorType]) -> tuple[int, ...]:
 
 
 def lower_loop(site: Site, low: Lowering, body: Sequence[Apply]) -> None:
-    """Emit one loop over the output's elements, with neighbouring dimensions merged where every input allows it."""
-    shape = site.out(0).shape
-    output = low.output(0)
-    if site.out(0).size == 0:
+    """Emit one loop over the elements of output 0."""
+    given = [(low.input(k), site.type(k).shape) for k in range(len(site.types)) if site.has(k)]
+    emit_loop(low, site.out(0).shape, given, body, low.output(0))
+
+
+def emit_loop(
+    low: Lowering, shape: tuple[int, ...], given: Sequence[tuple[Place, tuple[int, ...]]], body: Sequence[Apply], output: Place
+) -> None:
+    """Emit one loop over the elements of `shape`, with neighbouring dimensions merged where every input allows it. given: the
+    inputs with their shapes, which broadcast to `shape`."""
+    if 0 in shape:
         return
-    given = [k for k in range(len(site.types)) if site.has(k)]
-    strides = [_strides(site.type(k).shape, shape) for k in given]
+    strides = [_strides(own, shape) for _, own in given]
     dims: list[list[int]] = []  # rows of [size, stride of each input]
     for d, size in enumerate(shape):
         row = [size, *(s[d] for s in strides)]
@@ -166,7 +176,7 @@ def lower_loop(site: Site, low: Lowering, body: Sequence[Apply]) -> None:
         else:
             dims.append(row)
     dims = dims or [[1, *(0 for _ in strides)]]
-    inputs = [(low.input(k), [row[1 + i] for row in dims]) for i, k in enumerate(given)]
+    inputs = [(place, [row[1 + i] for row in dims]) for i, (place, _) in enumerate(given)]
     low.loop([row[0] for row in dims], inputs, body, output)
 
 

@@ -18,7 +18,7 @@ from streamrnn.errors import UnsupportedError
 from streamrnn.ir.graph import Array
 from streamrnn.ir.op import Site, Tolerance
 from streamrnn.ir.types import DType
-from streamrnn.kernels import casts, scalar, scalar_int
+from streamrnn.kernels import casts, quantize, scalar, scalar_int
 from streamrnn.kernels._jit import Kernel
 
 
@@ -163,7 +163,23 @@ def _cast_row(dtype: DType) -> Row:
     return Row(f"Cast.{dtype.value}", lambda x: np.asarray(x).astype(dtype.numpy), _cast_kernels(dtype), gives=dtype)
 
 
+def _quantize_row(dtype: DType) -> Row:
+    """To `dtype`: inputs x, scale and zero point, all float32."""
+    info = np.iinfo(dtype.value)
+
+    def numpy(x: Array, scale: Array, zero: Array | float) -> Array:
+        # the quotient of two float32 decides how it is rounded
+        value = np.rint(np.asarray(x, np.float32) / np.asarray(scale, np.float32)) + zero
+        return np.nan_to_num(np.clip(value, info.min, info.max), nan=info.min).astype(dtype.numpy)
+
+    kernel = quantize.quantized.bind(lowest=float(info.min), highest=float(info.max))
+    return Row(f"Quantize.{dtype.value}", numpy, (kernel,), gives=dtype)
+
+
 # -- the rows -----------------------------------------------------------------------------------------------------------
+
+#: what floats are quantised to
+QUANTIZED = (DType.U8, DType.I8, DType.U16, DType.I16)
 
 _INTS = ("i64", "u64")
 _ALL = ("f64", *_INTS)
@@ -254,6 +270,7 @@ ROWS: Mapping[str, Row] = {
         Row("Softsign", lambda x: x / (1 + np.abs(x)), (scalar.softsign,)),
         Row("ThresholdedRelu", lambda x, a: np.where(x > a, x, 0), (scalar.thresholded_relu,), _ALPHA),
         *map(_cast_row, DType),
+        *map(_quantize_row, QUANTIZED),
     )
 }
 
@@ -333,7 +350,17 @@ def _bit_shift(site: Site) -> list[str]:
 
 
 #: rows that are no ops of their own
-PARTS = frozenset({"FMod", "GeluErf", "GeluTanh", "ShiftLeft", "ShiftRight", *(f"Cast.{dtype.value}" for dtype in DType)})
+PARTS = frozenset(
+    {
+        "FMod",
+        "GeluErf",
+        "GeluTanh",
+        "ShiftLeft",
+        "ShiftRight",
+        *(f"Cast.{dtype.value}" for dtype in DType),
+        *(f"Quantize.{dtype.value}" for dtype in QUANTIZED),
+    }
+)
 
 #: op -> its lines; no lines: the output is input 0
 EXPANSIONS: Mapping[str, Callable[[Site], list[str]]] = {
