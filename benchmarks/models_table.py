@@ -127,6 +127,11 @@ class Oracle:
         self.session = quiet_session(str(self.path))
         self.names = [output.name for output in self.session.get_outputs()]
 
+    @staticmethod
+    def of(folder: Folder, name: str, engine: Engine) -> Oracle:
+        pairs = folder.pairs(name)
+        return Oracle(folder.file(name), pairs, {s.read: s.init for s in engine.graph.states if s.read in pairs})
+
     def step(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         result = dict(zip(self.names, self.session.run(None, {**inputs, **self.state}), strict=True))
         for source, (target, row) in self.pairs.items():
@@ -146,7 +151,8 @@ def measure(folder: Folder, name: str) -> Row:
     engine = Engine(graph)
     row.convert_seconds = time.perf_counter() - began
     row.ops, row.calls = len(graph.nodes), len(engine.plan.calls)
-    row.states, row.state_bytes = len(graph.states), sum(s.init.nbytes for s in graph.states)
+    own = [s.init.nbytes for s in graph.states if s.kind != "generator"]
+    row.states, row.state_bytes = len(own), sum(own)
     compare(folder, engine, row)
     time_both(folder, engine, row)
     row.frame, row.reason = frame_mode(folder, name)
@@ -156,7 +162,7 @@ def measure(folder: Folder, name: str) -> Row:
 def compare(folder: Folder, engine: Engine, row: Row) -> None:
     """Errors over the manifest's steps; a second run after `reset`, in one block, must give the same bits."""
     feed, stream = folder.feed(row.name), Stream(engine)
-    oracle = Oracle(folder.file(row.name), folder.pairs(row.name), {s.read: s.init for s in engine.graph.states})
+    oracle = Oracle.of(folder, row.name, engine)
     row.random = tuple(random_results(engine.graph))
     calls, answers = [], []
     for t in range(row.steps):
@@ -198,7 +204,7 @@ def named(engine: Engine, result: Any) -> dict[str, Array]:
 
 def time_both(folder: Folder, engine: Engine, row: Row) -> None:
     """Medians of single calls over the feed's own frames, taken in turns."""
-    oracle = Oracle(folder.file(row.name), folder.pairs(row.name), {s.read: s.init for s in engine.graph.states})
+    oracle = Oracle.of(folder, row.name, engine)
     stream, feed = Stream(engine), folder.feed(row.name)
     calls = [feed(t) for t in range(min(row.steps, FRAMES))]
     own = [arguments(engine, call) for call in calls]
