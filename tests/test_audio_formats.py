@@ -220,6 +220,13 @@ class TestFiles:
         assert (engine.meta["mode"], engine.frames, engine.receptive_field) == ("frame", 1, None)
         assert engine.meta["prewarm_samples"] == 24000
 
+    def test_metadata_cannot_talk_to_the_terminal(self, tmp_path: Path) -> None:
+        data = audio_nam.lstm()
+        data["metadata"] = {"name": "a\x1b[31m\ud800b", "x\x07": "y\n"}
+        graph = convert(files.write(tmp_path / "amp.nam", data))
+        assert graph.name == graph.meta["name"] == "a?[31m?b"
+        assert graph.meta["x?"] == "y?"
+
     def test_load_takes_them_directly(self, tmp_path: Path) -> None:
         assert streamrnn.load(files.write(tmp_path / "amp.nam", audio_nam.wavenet())).name == "Test amp"
 

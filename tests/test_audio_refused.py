@@ -168,6 +168,7 @@ class TestOthers:
             (changed(audio_nam.lstm(), "architecture", to="CatLSTM"), "LSTM, WaveNet, ConvNet, Linear"),
             (changed(audio_nam.lstm(), "config", "hidden_size", to=10**9), "outside of"),
             (changed(audio_nam.lstm(), "config", "hidden_size", to=60000), "asks for more"),
+            (changed(audio_nam.lstm(), "config", "hidden_size", to=[4]), "whole number"),
             (changed(audio_nam.lstm(), "config", "num_layers", to=1), "its configuration asks for"),
             (changed(audio_nam.lstm(), "weights", to=[]), "numbers of shape [any]"),
             (changed(audio_nam.lstm(), "sample_rate", to=-1), "absurd"),

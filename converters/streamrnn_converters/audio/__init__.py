@@ -15,6 +15,7 @@ from streamrnn_converters.audio.aidax import is_aidax, read_aidax
 from streamrnn_converters.audio.guitarml import read_guitarml
 from streamrnn_converters.audio.model import AudioModel
 from streamrnn_converters.audio.nam import read_nam
+from streamrnn_converters.audio.notes import plain
 from streamrnn_converters.audio.rtneural import read_rtneural
 from streamrnn_converters.audio.torch_state import is_state_dict, read_state_dict
 
@@ -42,7 +43,7 @@ def read_audio(path: Path, layers: str = "") -> AudioModel:
     value = read_json(path)
     if not isinstance(value, dict):
         raise ModelFileError(f"{path}: holds {shown(value)}, not a model; NAM, AIDA-X, GuitarML and RTNeural JSON are known")
-    data, name = Fields(value, str(path)), path.stem
+    data, name = Fields(value, str(path)), plain(path.stem)
     if is_state_dict(value):
         return read_state_dict(data, name, layers)
     if layers:

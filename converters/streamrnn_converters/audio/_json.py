@@ -89,10 +89,17 @@ class Fields:
         return self.data[key]
 
     def integer(self, key: str, low: int, high: int, default: int | None = None) -> int:
-        """A whole number within low .. high; of a list its last element, as RTNeural reads sizes."""
+        """A whole number within low .. high."""
         if default is not None and key not in self:
             return default
         return integer(self.need(key), f"{self.where}: '{key}'", low, high)
+
+    def size(self, key: str, low: int, high: int, default: int | None = None) -> int:
+        """The same where it may stand in a list, whose last element counts, as RTNeural reads sizes."""
+        value = self.data.get(key)
+        if not isinstance(value, list) or not value:
+            return self.integer(key, low, high, default)
+        return integer(value[-1], f"{self.where}: '{key}'", low, high)
 
     def number(self, key: str, default: float | None = None) -> float:
         """A number, also where it is written as text."""
@@ -143,9 +150,7 @@ class Fields:
 
 
 def integer(value: object, where: str, low: int, high: int) -> int:
-    """A whole number within low .. high; of a list its last element."""
-    if isinstance(value, list) and value:
-        value = value[-1]
+    """A whole number within low .. high."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):

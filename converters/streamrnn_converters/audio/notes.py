@@ -28,10 +28,15 @@ def meta_of(data: Fields, skip: Collection[str] = ()) -> dict[str, object]:
         elif key in skip or key in _OWN or len(found) >= _MOST or len(key) > 60:
             continue
         elif isinstance(value, str) and value.strip():
-            found[key] = value[:_LONGEST]
+            found[plain(key)] = plain(value[:_LONGEST])
         elif isinstance(value, bool) or (isinstance(value, int) and abs(value) < 1 << 53) or isinstance(value, float):
-            found[key] = value
+            found[plain(key)] = value
     return found
+
+
+def plain(text: str) -> str:
+    """Text without characters that are none, or that a terminal would obey."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _rate(value: object, where: str) -> int | float:

@@ -142,10 +142,10 @@ def _dense(weights: _Weights, width: int, out: int) -> list[Stage]:
 
 def _conv1d(weights: _Weights, width: int, out: int) -> list[Stage]:
     layer = weights.layer
-    taps = layer.integer("kernel_size", 1, MAX_HISTORY)
-    dilation = layer.integer("dilation", 1, MAX_HISTORY, 1)
-    groups = layer.integer("groups", 1, MAX_WIDTH, 1)
-    stride = layer.integer("strides", 1, MAX_FRAMES, 1)
+    taps = layer.size("kernel_size", 1, MAX_HISTORY)
+    dilation = layer.size("dilation", 1, MAX_HISTORY, 1)
+    groups = layer.size("groups", 1, MAX_WIDTH, 1)
+    stride = layer.size("strides", 1, MAX_FRAMES, 1)
     if width % groups or out % groups:
         refuse(layer.where, f"{width} inputs and {out} outputs do not divide into {groups} groups", _MISFIT)
     weights.expect(1, 2)
@@ -156,10 +156,10 @@ def _conv1d(weights: _Weights, width: int, out: int) -> list[Stage]:
 
 def _conv2d(weights: _Weights, width: int, out: int) -> list[Stage]:
     layer = weights.layer
-    features, filters = (layer.integer(key, 1, MAX_WIDTH) for key in ("num_features_in", "num_filters_in"))
-    filters_out = layer.integer("num_filters_out", 1, MAX_WIDTH)
-    taps, reach = layer.integer("kernel_size_time", 1, MAX_HISTORY), layer.integer("kernel_size_feature", 1, MAX_WIDTH)
-    dilation, stride = layer.integer("dilation", 1, MAX_HISTORY, 1), layer.integer("strides", 1, MAX_WIDTH, 1)
+    features, filters = (layer.size(key, 1, MAX_WIDTH) for key in ("num_features_in", "num_filters_in"))
+    filters_out = layer.size("num_filters_out", 1, MAX_WIDTH)
+    taps, reach = layer.size("kernel_size_time", 1, MAX_HISTORY), layer.size("kernel_size_feature", 1, MAX_WIDTH)
+    dilation, stride = layer.size("dilation", 1, MAX_HISTORY, 1), layer.size("strides", 1, MAX_WIDTH, 1)
     padding = layer.text("padding")
     if padding not in ("valid", "same"):
         refuse(layer.where, f"padding is {shown(padding)}, not valid or same")
@@ -217,7 +217,7 @@ def _batchnorm(weights: _Weights, width: int, out: int) -> list[Stage]:
 
 def _batchnorm2d(weights: _Weights, width: int, out: int) -> list[Stage]:
     _same(weights.layer, width, out)
-    filters, features = (weights.layer.integer(key, 1, MAX_WIDTH) for key in ("num_filters_in", "num_features_in"))
+    filters, features = (weights.layer.size(key, 1, MAX_WIDTH) for key in ("num_filters_in", "num_features_in"))
     if filters * features != width:
         refuse(weights.layer.where, f"{features} features of {filters} filters are not {width} values", _MISFIT)
     return _statistics(weights, filters, features)
