@@ -84,6 +84,13 @@ def test_nam_cold_and_prewarmed(models: Path, name: str) -> None:
         np.testing.assert_allclose(played(engine, x), reference[expected], rtol=0, atol=_NAM[name])
 
 
+@pytest.mark.parametrize("name", [*(f"guitarml/{n}.json" for n in _GUITARML), *(f"nam/{n}.nam" for n in _NAM)])
+def test_validate_passes_also_where_a_recurrence_amplifies_rounding(models: Path, name: str) -> None:
+    path = models / "audio" / name
+    report = validate(path, load(path), steps=700)
+    assert report.passed, report.verdict
+
+
 def test_a_size_that_its_weights_deny_is_refused_by_layer(models: Path) -> None:
     with pytest.raises(ModelFileError, match=r"layer 0 \(lstm\).*shape \[1, 64\] are expected, found \[1, 80\]"):
         convert(models / "bad" / "rtneural_hidden_mismatch.json")

@@ -41,7 +41,6 @@ _TIME = 2
 def step_graph(model: AudioModel, pipeline: Pipeline) -> Graph:
     """One step is one frame: the sequence graph of `model` through declutter, streamify, align and fuse."""
     graph = pipeline.run("finite", sequence_graph(model))
-    pipeline.dump("build", graph)
     axes = dict.fromkeys(graph.inputs, _TIME)
     graph = pipeline.streamify(pipeline.run("declutter", graph), axes, 1)
     meta = {
