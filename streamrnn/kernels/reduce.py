@@ -211,32 +211,6 @@ def cumulate(outer: i64, n: i64, inner: i64, skip: i64, exclusive: i64, reverse:
 
 
 @kernel
-def pool(
-    planes: i64, height: i64, width: i64, rows: i64, columns: i64, kernel_h: i64, kernel_w: i64, stride_h: i64, stride_w: i64,
-    dilation_h: i64, dilation_w: i64, top: i64, left: i64, bottom: i64, right: i64, padding: i64, x: f32p, y: f32p,
-) -> None:  # fmt: skip
-    """y [planes][rows][columns]: windows of x [planes][height][width] combined in order.
-
-    Padding takes no part; where `padding` is 1 the padded elements, up to bottom and right, are counted by a mean.
-    """
-    for p in range(planes):
-        for r in range(rows):
-            for c in range(columns):
-                total = start
-                count = 0
-                for i in range(kernel_h):
-                    row = r * stride_h + i * dilation_h - top
-                    for j in range(kernel_w):
-                        column = c * stride_w + j * dilation_w - left
-                        if row >= 0 and row < height and column >= 0 and column < width:
-                            total = combine(total, x[(p * height + row) * width + column])
-                            count += 1
-                        elif padding != 0 and row < height + bottom and column < width + right:
-                            count += 1
-                y[(p * rows + r) * columns + c] = finish(total, np.float32(count))
-
-
-@kernel
 def shifted_exp(x: f32, top: f32) -> f32:
     """exp(x - top), where a top that is infinite counts as 0."""
     return exp(x - (top if top - top == ZERO else ZERO))

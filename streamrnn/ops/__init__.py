@@ -35,6 +35,7 @@ from streamrnn.ops import (
     taper,
     topk,
     transpose,
+    unpool,
     window,
 )
 
@@ -73,5 +74,6 @@ __all__ = [
     "taper",
     "topk",
     "transpose",
+    "unpool",
     "window",
 ]
