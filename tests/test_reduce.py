@@ -1,4 +1,4 @@
-"""Reductions, ArgMax, ArgMin and CumSum keep the contract of ops."""
+"""Reductions keep the contract of ops."""
 
 from __future__ import annotations
 
@@ -43,32 +43,6 @@ class TestReduce(Contract):
 class TestIntegers(Contract):
     cases = [  # noqa: RUF012
         *(Case(op, (integers(1, 3, 4, 5), axes(0, 2))) for op in ("ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd")),
-        Case("ArgMax", (integers(2, 3, 4),), {"axis": 1}),
-        Case("CumSum", (integers(3, 3, 4), np.array(1)), time={0: 1}),
-    ]
-
-
-class TestArg(Contract):
-    cases = [  # noqa: RUF012
-        *(
-            case
-            for op in ("ArgMax", "ArgMin")
-            for case in (
-                Case(op, (floats(1, 3, 40),), {"axis": -1, "keepdims": 0}, time={0: 0}),
-                Case(op, (np.round(floats(2, 3, 40, 2)),), {"axis": 1, "keepdims": 0}, time={0: 2}),
-                Case(op, (np.round(floats(3, 3, 40, 2)),), {"axis": 1, "select_last_index": 1}),
-                Case(op, (floats(4, 3, 4),), {"axis": 0}, time={0: 0}, refused="over time"),
-            )
-        ),
-    ]
-
-
-class TestCumSum(Contract):
-    cases = [  # noqa: RUF012
-        Case("CumSum", (floats(1, 3, 9), np.array(1))),
-        Case("CumSum", (floats(2, 3, 9, 2), np.array(-2)), {"exclusive": 1}, time={0: 1}),
-        Case("CumSum", (floats(3, 3, 9, 2), np.array(-2)), {"reverse": 1}, time={0: 0}),
-        Case("CumSum", (floats(4, 3, 9), np.array(1)), {"reverse": 1, "exclusive": 1}, time={0: 1}, refused="end of time"),
     ]
 
 

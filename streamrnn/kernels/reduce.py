@@ -179,35 +179,17 @@ better = greater
 
 @kernel
 def arg_reduce(outer: i64, n: i64, inner: i64, last: i64, x: f32p, y: i64p) -> None:
-    """y [outer][inner]: index along n of the best element, of the last one where `last` is 1 and several are equal."""
+    """y [outer][inner]: index along n of the best element, of the last one where `last` is 1 and several are equal. NaN is best
+    where there is nothing else."""
     for r in range(outer):
         for i in range(inner):
             at = r * n * inner + i
             best, found = x[at], 0
             for k in range(1, n):
                 v = x[at + k * inner]
-                if better(v, best) or (last != 0 and v == best):
+                if better(v, best) or (last != 0 and v == best) or (best != best and (v == v or last != 0)):
                     best, found = v, k
             y[r * inner + i] = found
-
-
-@kernel
-def cumulate(outer: i64, n: i64, inner: i64, skip: i64, exclusive: i64, reverse: i64, x: f32p, carry: f32p, y: f32p) -> None:
-    """y = running sum of x [outer][n][inner] over n, from carry [outer][inner], which then holds the whole sum. The first
-    `skip` elements are filler: they give 0 and add nothing."""
-    for r in range(outer):
-        for i in range(inner):
-            total = carry[r * inner + i]
-            for step in range(n):
-                k = n - 1 - step if reverse != 0 else step
-                at = (r * n + k) * inner + i
-                if k < skip:
-                    y[at] = 0
-                else:
-                    before = total
-                    total = total + x[at]
-                    y[at] = before if exclusive != 0 else total
-            carry[r * inner + i] = total
 
 
 @kernel

@@ -5,17 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from streamrnn.kernels._jit import b1, device, f32, f32p, i64, i64p, kernel
-
-
-@device
-def greater(a: f32, b: f32) -> b1:
-    return a > b
-
-
-@device
-def smaller(a: f32, b: f32) -> b1:
-    return a < b
-
+from streamrnn.kernels.reduce import greater
 
 #: whether the first operand is the better one; for `Kernel.bind`
 better = greater

@@ -1,11 +1,13 @@
 """One op family per file. Importing this package fills the op table."""
 
 from streamrnn.ops import (
+    arg,
     castlike,
     concat,
     control,
     conv,
     conv_transpose,
+    cumulate,
     diagonal,
     einsum,
     expand,
@@ -40,11 +42,13 @@ from streamrnn.ops import (
 )
 
 __all__ = [
+    "arg",
     "castlike",
     "concat",
     "control",
     "conv",
     "conv_transpose",
+    "cumulate",
     "diagonal",
     "einsum",
     "expand",

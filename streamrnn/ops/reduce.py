@@ -1,13 +1,10 @@
-"""Reductions over axes: ReduceSum and its family, ArgMax, ArgMin, CumSum.
+"""Reductions over axes: ReduceSum and its family.
 
     ReduceSum, Mean, Max, Min, Prod, L1 (of |x|), L2 (root of the sum of x²), SumSquare, LogSum, LogSumExp
-    ArgMax, ArgMin   the index of the extreme element along `axis`, int64
-    CumSum           running sums along an axis
 
-Inputs      data, axes (constant; left out or empty: all, or none with noop_with_empty_axes = 1). CumSum: x, axis, and in a
-            step graph the sum so far [.., 1, ..].
-Attributes  keepdims (1), noop_with_empty_axes (0); axis (0), select_last_index (0); exclusive (0), reverse (0).
-Source      onnx.ai/onnx/operators/onnx__ReduceSum.html and its neighbours, onnx__ArgMax.html, onnx__CumSum.html.
+Inputs      data, axes (constant; left out or empty: all, or none with noop_with_empty_axes = 1).
+Attributes  keepdims (1), noop_with_empty_axes (0).
+Source      onnx.ai/onnx/operators/onnx__ReduceSum.html and its neighbours.
 """
 
 from __future__ import annotations
@@ -22,7 +19,7 @@ import numpy as np
 from streamrnn.errors import UnsupportedError
 from streamrnn.ir.graph import Array
 from streamrnn.ir.lowering import Apply, Lowering, Place, Register
-from streamrnn.ir.op import Op, Site, StateSpec, Streamed, Tolerance, register, register_instance
+from streamrnn.ir.op import Op, Site, Streamed, register_instance
 from streamrnn.ir.types import DType, StreamType, TensorType
 from streamrnn.kernels import reduce as kernels
 from streamrnn.kernels._jit import Binding, Device
@@ -148,114 +145,9 @@ def lower_reduction(row: Row, low: Lowering, passes: Sequence[tuple[int, int, in
         x = target
 
 
-@dataclass(frozen=True)
-class _Arg:
-    """ArgMax or ArgMin: `better(a, b)` says whether a replaces b."""
-
-    name: str
-    better: Device
-    numpy: Callable[..., Array]
-
-
-class ArgReduce(Op):
-    """ArgMax and ArgMin."""
-
-    def __init__(self, row: _Arg) -> None:
-        self.row = row
-        self.name = row.name  # type: ignore[misc]
-
-    def axis(self, site: Site) -> int:
-        return site.axis(site.attr_int("axis", 0), site.type(0).rank)
-
-    def infer(self, site: Site) -> tuple[TensorType, ...]:
-        x = site.type(0)
-        if x.dtype not in (DType.F32, DType.I64):
-            raise UnsupportedError(f"node '{site.node.name}' ({self.name}): {x.dtype.value} is not supported")
-        if x.size == 0:
-            raise site.shape_error(f"input {x} has no elements")
-        return (TensorType(DType.I64, kept(site, x.shape, (self.axis(site),))),)
-
-    def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
-        x, axis = inputs[0], self.axis(site)
-        assert x is not None
-        if site.attr_int("select_last_index", 0):
-            found = x.shape[axis] - 1 - self.row.numpy(np.flip(x, axis), axis=axis)
-        else:
-            found = self.row.numpy(x, axis=axis)
-        return (np.asarray(found, np.int64).reshape(kept(site, x.shape, (axis,))),)
-
-    def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
-        return Streamed((kept_stream(site, only(site, streams), (self.axis(site),)),))
-
-    def lower(self, site: Site, low: Lowering) -> None:
-        x = site.type(0)
-        outer, n, inner = around(x.shape, self.axis(site))
-        kernel = kernels.arg_reduce.bind(better=self.row.better)
-        if x.dtype is DType.I64:
-            kernel = kernel.typed(x="i64p")
-        last = site.attr_int("select_last_index", 0)
-        low.call(kernel, outer, n, inner, last, low.input(0), low.output(0), work=outer * n * inner)
-
-
 def around(shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
     """(elements before, along and behind `axis`)."""
     return prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
-
-
-@register
-class CumSum(Op):
-    """See the module's text. Over time the sum so far becomes a state."""
-
-    name = "CumSum"
-    tolerance = Tolerance(4e-6, 2e-5)
-
-    def axis(self, site: Site) -> int:
-        return site.axis(int(site.need_const(1, "axis").item()), site.type(0).rank)
-
-    def infer(self, site: Site) -> tuple[TensorType, ...]:
-        x, axis = site.type(0), self.axis(site)
-        if x.dtype not in (DType.F32, DType.I64):
-            raise UnsupportedError(f"node '{site.node.name}' (CumSum): {x.dtype.value} is not supported")
-        carry = x.with_shape((*x.shape[:axis], 1, *x.shape[axis + 1 :]))
-        if site.has(2) and site.type(2) != carry:
-            raise site.shape_error(f"the sum so far is {site.type(2)}, it should be {carry}")
-        return x, carry
-
-    def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
-        x, axis = inputs[0], self.axis(site)
-        carry = inputs[2] if len(inputs) > 2 else None
-        assert x is not None
-        whole = x.sum(axis=axis, keepdims=True, dtype=x.dtype)
-        reverse, exclusive = site.attr_int("reverse", 0), site.attr_int("exclusive", 0)
-        y = np.flip(np.cumsum(np.flip(x, axis), axis), axis) if reverse else np.cumsum(x, axis)
-        y = y - x if exclusive else y
-        return (y, whole) if carry is None else (y + carry, whole + carry)
-
-    def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
-        x, axis = only(site, streams), self.axis(site)
-        if x.axis != axis:
-            return Streamed((x,))
-        if site.attr_int("reverse", 0):
-            raise site.not_streamable("it sums from the end of time, so it needs the whole clip")
-        carry = site.type(0).with_shape(tuple(1 if d == axis else n for d, n in enumerate(site.type(0).shape)))
-        state = StateSpec("sum", 2, 1, np.zeros(carry.shape, carry.dtype.numpy), "accumulator")
-        return Streamed((x, StreamType(None, x.delay, x.stride)), states=(state,))
-
-    def lower(self, site: Site, low: Lowering) -> None:
-        x = site.type(0)
-        outer, n, inner = around(x.shape, self.axis(site))
-        kernel, frames = kernels.cumulate, n
-        if x.dtype is DType.I64:
-            kernel = kernel.typed(x="i64p", carry="i64p", y="i64p")
-        if site.has(2):
-            carry = low.update(1, 2)
-        else:
-            carry = low.output(1)
-            low.copy(low.weight(np.zeros(outer * inner, x.dtype.numpy)), carry, outer * inner)
-        low.call(
-            kernel, outer, n, inner, low.skip(frames), site.attr_int("exclusive", 0), site.attr_int("reverse", 0),
-            low.input(0), carry, low.output(0), work=outer * n * inner,
-        )  # fmt: skip
 
 
 class LogSumExp(Reduce):
@@ -317,5 +209,3 @@ ROWS = {
 
 for _row in ROWS.values():
     register_instance(LogSumExp(_row) if _row.name == "ReduceLogSumExp" else Reduce(_row), _row.name)
-for _arg in (_Arg("ArgMax", kernels.greater, np.argmax), _Arg("ArgMin", kernels.smaller, np.argmin)):
-    register_instance(ArgReduce(_arg), _arg.name)

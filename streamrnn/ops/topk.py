@@ -18,8 +18,10 @@ from streamrnn.ir.graph import Array
 from streamrnn.ir.lowering import Lowering
 from streamrnn.ir.op import Op, Site, Streamed, register
 from streamrnn.ir.types import DType, StreamType, TensorType
+from streamrnn.kernels import reduce
 from streamrnn.kernels import topk as kernels
-from streamrnn.ops._moves import EXACT, const_ints, pointer_of
+from streamrnn.ops._casts import convert, converted
+from streamrnn.ops._moves import EXACT, const_ints
 from streamrnn.ops._time import only
 from streamrnn.ops.reduce import around
 
@@ -38,8 +40,6 @@ class TopK(Op):
         x, axis, given = site.type(0), self.axis(site), const_ints(site, 1, "K")
         if x.dtype is DType.BOOL:
             raise UnsupportedError(f"node '{site.node.name}' (TopK): truth values have no order; put a Cast in front of it")
-        if x.dtype is DType.F16:
-            raise UnsupportedError(f"node '{site.node.name}' (TopK): float16 is not compared; put a Cast in front of it")
         if len(given) != 1 or not 0 <= given[0] <= x.shape[axis]:
             raise site.shape_error(f"K {given} is not one number up to the {x.shape[axis]} elements on axis {axis} of {x}")
         shape = (*x.shape[:axis], given[0], *x.shape[axis + 1 :])
@@ -70,7 +70,11 @@ class TopK(Op):
         k = self.infer(site)[0].shape[axis]
         if outer * k * inner == 0:
             return
-        pointer = pointer_of(x.dtype)
-        better = kernels.greater if site.attr_int("largest", 1) else kernels.smaller
-        kernel = kernels.top_k.typed(x=pointer, values=pointer).bind(better=better)
-        low.call(kernel, outer, n, inner, k, low.input(0), values, indices, work=outer * n * inner)
+        better = reduce.greater if site.attr_int("largest", 1) else reduce.smaller
+        numbers = DType.F32 if x.dtype is DType.F16 else x.dtype
+        found = values if x.dtype is numbers else low.scratch(numbers, outer * k * inner)
+        kernel = kernels.top_k.typed(x=numbers.pointer, values=numbers.pointer).bind(better=better)
+        source = converted(low, low.input(0), numbers, x.size)
+        low.call(kernel, outer, n, inner, k, source, found, indices, work=x.size)
+        if found != values:
+            convert(low, found, values, outer * k * inner)
