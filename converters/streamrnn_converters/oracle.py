@@ -202,7 +202,8 @@ class FileView:
         """The clip length that the file prescribes, or None where its time axis is open."""
         for port in self.engine.plan.inputs:
             if port.stream is not None and port.stream.axis is not None and port.name in session.inputs:
-                length = session.inputs[port.name].dims[port.stream.axis]
+                dims = session.inputs[port.name].dims
+                length = dims[port.stream.axis] if dims else None  # none are declared where the file leaves the rank open
                 if length is not None:
                     return length
         return None

@@ -70,6 +70,10 @@ def default_shapes(
     for name, axis in time_axes.items():
         if name not in declared or name in bound:
             raise BindingError(f"--time-axis {name}: no live input has that name; the inputs are {list(declared)}")
+        if name not in shape and not declared[name].ranked:
+            raise BindingError(
+                f"--time-axis {name}={axis}: input '{name}' has no shape in the file; give it: --shape {name}=SIZE,..."
+            )
         rank = len(shape.get(name, declared[name].dims))
         if not -rank <= axis < rank:
             raise BindingError(f"--time-axis {name}={axis}: input '{name}' has {rank} dimensions")
