@@ -31,6 +31,41 @@ def _stack(site: Site, a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...
         raise site.shape_error(f"stacks of matrices {a} and {b} do not broadcast") from None
 
 
+def product_shape(site: Site, a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of stacks of matrices `a` times `b`; ShapeError where they do not fit."""
+    if not a or not b:
+        raise site.shape_error("a scalar cannot be multiplied as a matrix")
+    left = a if len(a) > 1 else (1, *a)
+    right = b if len(b) > 1 else (*b, 1)
+    if left[-1] != right[-2]:
+        raise site.shape_error(f"{list(a)} times {list(b)}: inner sizes {left[-1]} and {right[-2]} differ")
+    rows = left[-2:-1] if len(a) > 1 else ()
+    columns = right[-1:] if len(b) > 1 else ()
+    return (*_stack(site, left[:-2], right[:-2]), *rows, *columns)
+
+
+def product_stream(site: Site, streams: Sequence[StreamType | None], operands: tuple[int, int]) -> StreamType:
+    """Time of a product of two inputs, given by their indices. Raises NotStreamableError."""
+    axes: set[int | None] = set()
+    for side, i in enumerate(operands):
+        stream, rank = streams[i], site.type(i).rank
+        if stream is None:
+            continue
+        if stream.axis is None:
+            axes.add(None)
+            continue
+        if stream.axis == (rank - 1 if side == 0 else max(0, rank - 2)):
+            raise site.not_streamable("sums over time")
+        back = stream.axis - rank
+        # the output has neither rows nor columns of a vector
+        if site.type(operands[1 - side]).rank == 1 and (side == 0 or back < -1):
+            back += 1
+        axes.add(site.out(0).rank + back)
+    if len(axes) > 1:
+        raise site.not_streamable("joins wires with time on different axes")
+    return joined(site, [streams[i] for i in operands], axes.pop())
+
+
 @register
 class MatMul(Op):
     """See the module's text."""
@@ -42,15 +77,7 @@ class MatMul(Op):
         a, b = site.type(0), site.type(1)
         if a.dtype is not DType.F32 or b.dtype is not DType.F32:
             raise UnsupportedError(f"node '{site.node.name}' (MatMul): {a} times {b}; only float32 is supported")
-        if a.rank == 0 or b.rank == 0:
-            raise site.shape_error("a scalar cannot be multiplied as a matrix")
-        left = a.shape if a.rank > 1 else (1, *a.shape)
-        right = b.shape if b.rank > 1 else (*b.shape, 1)
-        if left[-1] != right[-2]:
-            raise site.shape_error(f"{a} times {b}: inner sizes {left[-1]} and {right[-2]} differ")
-        rows = left[-2:-1] if a.rank > 1 else ()
-        columns = right[-1:] if b.rank > 1 else ()
-        return (a.with_shape((*_stack(site, left[:-2], right[:-2]), *rows, *columns)),)
+        return (a.with_shape(product_shape(site, a.shape, b.shape)),)
 
     def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
         a, b = inputs
@@ -59,25 +86,7 @@ class MatMul(Op):
         return (np.asarray(np.matmul(a, b)),)
 
     def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
-        a, b = streams[0], streams[1] if len(streams) > 1 else None
-        for i, stream in enumerate((a, b)):
-            if stream is None or stream.axis is None:
-                continue
-            t = site.type(i)
-            inner = t.rank - 1 if i == 0 else max(0, t.rank - 2)
-            if stream.axis == inner:
-                raise site.not_streamable("sums over time")
-        axes = {None if s.axis is None else self._result_axis(site, i, s.axis) for i, s in enumerate((a, b)) if s}
-        if len(axes) > 1:
-            raise site.not_streamable("joins wires with time on different axes")
-        return Streamed((joined(site, (a, b), axes.pop()),))
-
-    def _result_axis(self, site: Site, index: int, axis: int) -> int:
-        """Where `axis` of input `index` lies in the output, which has neither rows nor columns of a vector."""
-        back = axis - site.type(index).rank
-        if site.type(1 - index).rank == 1 and (index == 0 or back < -1):
-            back += 1
-        return site.out(0).rank + back
+        return Streamed((product_stream(site, streams, (0, 1)),))
 
     def lower(self, site: Site, low: Lowering) -> None:
         a, b = site.type(0), site.type(1)

@@ -180,6 +180,20 @@ def emit_loop(
     low.loop([row[0] for row in dims], inputs, body, output)
 
 
+def emit_lines(
+    site: Site,
+    low: Lowering,
+    shape: tuple[int, ...],
+    given: Sequence[tuple[Place, tuple[int, ...]]],
+    lines: Sequence[str],
+    output: Place,
+) -> None:
+    """Emit `lines` on places with their shapes, as one loop over the elements of `shape`, for a node that is not pointwise
+    itself."""
+    types = tuple(TensorType(place.dtype, own) for place, own in given)
+    emit_loop(low, shape, given, parsed(Site(site.node, types, (None,) * len(types)), lines), output)
+
+
 def _strides(shape: tuple[int, ...], target: tuple[int, ...]) -> list[int]:
     """Strides in elements with which a C-contiguous `shape` is read as `target`; 0 where it is repeated."""
     strides, step = [0] * len(target), 1

@@ -28,7 +28,7 @@ from streamrnn.ir.types import DType, StreamType, TensorType
 from streamrnn.kernels import quantize
 from streamrnn.ops._moves import ints, lower_take
 from streamrnn.ops._time import join, only
-from streamrnn.ops.pointwise import Pointwise, emit_loop, parsed
+from streamrnn.ops.pointwise import Pointwise, emit_lines, emit_loop, parsed
 from streamrnn.ops.pointwise_table import QUANTIZED, ROWS, line
 from streamrnn.ops.reduce import ROWS as REDUCTIONS
 from streamrnn.ops.reduce import lower_reduction
@@ -197,21 +197,5 @@ class DynamicQuantizeLinear(Op):
         q, scale, zero = (low.output(i) for i in range(3))
         low.loop((1,), [(least, (1,)), (most, (1,))], [Apply(quantize.range_scale, (Register(0), Register(1)))], scale)
         low.loop((1,), [(least, (1,)), (scale, (1,))], [Apply(quantize.range_zero, (Register(0), Register(1)))], zero)
-        emit_quantize(low, DType.U8, (n,), (x, (n,)), (scale, ()), (zero, ()), q)
-
-
-def emit_quantize(
-    low: Lowering,
-    dtype: DType,
-    shape: tuple[int, ...],
-    x: tuple[Place, tuple[int, ...]],
-    scale: tuple[Place, tuple[int, ...]],
-    zero: tuple[Place, tuple[int, ...]],
-    output: Place,
-) -> None:
-    """Emit a loop that quantises float32 numbers to `dtype`; places come with shapes that broadcast to `shape`."""
-    cast = ROWS["Cast.float32"].applied((dtype,))
-    to = ROWS[f"Quantize.{dtype.value}"].kernels[0]
-    assert cast is not None
-    body = [Apply(cast[0], (Register(2),)), Apply(to, (Register(0), Register(1), Register(3)), dtype)]
-    emit_loop(low, shape, [x, scale, zero], body, output)
+        lines = [line("Cast.float32", 2), line("Quantize.uint8", 0, 1, 3)]
+        emit_lines(site, low, (n,), [(x, (n,)), (scale, ()), (zero, ())], lines, q)
