@@ -9,6 +9,7 @@ import audio_files as files
 import audio_nam
 import numpy as np
 import pytest
+import soundfile
 from contract import floats
 from small import recurrent_clip, typed
 from streamrnn_converters import convert
@@ -104,7 +105,6 @@ class TestListening:
 
     @pytest.mark.parametrize("rate", [96000, 64000, 52000])
     def test_the_amp_sounds_as_at_its_own_rate(self, rate: int) -> None:
-        soundfile = pytest.importorskip("soundfile")
         guitar, own = soundfile.read(EXAMPLES / "audio" / "guitar_48k.wav", dtype="float32", frames=24000)
         graph = convert(EXAMPLES / "models" / "amp.onnx")
 
