@@ -67,6 +67,15 @@ class TestLpNormalization(Contract):
     ]
 
 
+class TestLRN(Contract):
+    cases = [  # noqa: RUF012
+        Case("LRN", (floats(1, 2, 5, 4, 18),), {"size": 3, "alpha": 0.5, "beta": 0.6, "bias": 1.5}, time={0: 3}),
+        Case("LRN", (floats(2, 1, 7, 5, 3),), {"size": 4}, onnx=False),  # onnxruntime has odd sizes alone
+        Case("LRN", (floats(3, 1, 2, 3, 3),), {"size": 9, "beta": 2.0}),
+        Case("LRN", (floats(3, 1, 4, 3, 1),), {"size": 3}, time={0: 1}, refused="over time"),
+    ]
+
+
 def test_rms_normalization_is_that_of_the_onnx_reference_implementation() -> None:
     from onnx import TensorProto, defs
     from onnx import helper as h

@@ -55,6 +55,8 @@ CONSTANTS: dict[str, Array] = {
     "scales": np.array([1, 1, 2], np.float32),
     "index": np.array([[[1], [0], [1]]]),
     "updates": noise(5, 1, 3, 1),
+    "single": np.array([0.7], np.float32),
+    "shift": np.array([-0.2], np.float32),
     "one": noise(1, 3), "two": noise(2, 3), "three": noise(3, 3), "four": np.abs(noise(4, 3)),
 }  # fmt: skip
 REDUCE = [
@@ -93,6 +95,8 @@ REDUCE = [
         case("BatchNormalization", 7, ["one", "two", "three", "four"], epsilon=1e-3),
         case("BatchNormalization", 9, ["one", "two", "three", "four"], momentum=0.5),
         case("BatchNormalization", 15, ["one", "two", "three", "four"]),
+        case("GroupNormalization", 18, ["one", "two"], num_groups=3),
+        case("GroupNormalization", 20, ["single", "shift"], num_groups=1, epsilon=1e-3),
     ],
 )
 def test_an_upgraded_node_computes_what_the_old_one_did(tmp_path: Path, old: onnx.NodeProto, opset: int) -> None:
@@ -197,7 +201,6 @@ def test_batch_first_recurrent_nodes_are_turned_round(tmp_path: Path, op: str, d
         (node("BatchNormalization", ["x", "one", "two", "three", "four"], ["y"], training_mode=1), 15, "training mode"),
         (node("BatchNormalization", ["x", "one", "two", "three", "four"], ["y", "m", "v"]), 9, "training mode"),
         (node("BatchNormalization", ["x", "one", "two", "three", "four"], ["y"], spatial=0), 7, "spatial=0"),
-        (node("GroupNormalization", ["x", "one", "two"], ["y"], num_groups=3), 18, "export for opset"),
     ],
 )
 def test_what_has_no_newest_form_carries_the_reason(tmp_path: Path, old: onnx.NodeProto, opset: int, reason: str) -> None:

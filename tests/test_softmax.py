@@ -36,6 +36,16 @@ def run(case: Case) -> Array:
     return found.reshape(case.reference[0].shape)
 
 
+class TestHardmax(Contract):
+    cases = [  # noqa: RUF012
+        Case("Hardmax", (floats(1, 3, 20),), time={0: 0}),
+        Case("Hardmax", (floats(2, 3, 4, 5),), {"axis": 1}, time={0: 2}),
+        Case("Hardmax", (np.array([[1, 3, 3, 2], [0, 0, 0, 0]], np.float32),)),
+        Case("Hardmax", (floats(3, 2, 3, 4),), {"axis": 1, "flatten": 1}, onnx=False),
+        Case("Hardmax", (floats(4, 6, 4),), {"axis": 0}, time={0: 0}, refused="of all time"),
+    ]
+
+
 @pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
 def test_flatten_is_the_softmax_of_onnxruntime_before_opset_13(op: str) -> None:
     import onnxruntime as ort

@@ -77,3 +77,15 @@ def take_nd(batch: i64, count: i64, depth: i64, block: i64, run: i64, dims: i64p
         at = ((i // count) * block + at) * run
         for b in range(run):
             y[i * run + b] = x[at + b]
+
+
+@kernel
+def reverse(n: i64, batch: i64, n_step: i64, batch_step: i64, run: i64, lens: i64p, x: u8p, y: u8p) -> None:
+    """y = x with the first lens [batch] of `n` runs in reverse order, for each of `batch`; runs and steps are bytes."""
+    for b in range(batch):
+        length = min(max(lens[b], 0), n)
+        for i in range(n):
+            k = length - 1 - i if i < length else i
+            at, to = k * n_step + b * batch_step, i * n_step + b * batch_step
+            for j in range(run):
+                y[to + j] = x[at + j]

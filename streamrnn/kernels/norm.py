@@ -156,3 +156,34 @@ def group_norm(batch: i64, groups: i64, channels: i64, n: i64, epsilon: f32, sca
 def over_norm(x: f32, size: f32) -> f32:
     """x / size, and 0 where the size is 0."""
     return x / size if size != ZERO else ZERO
+
+
+@kernel
+def hardmax(outer: i64, n: i64, inner: i64, x: f32p, y: f32p) -> None:
+    """y [outer][n][inner] = 1 at the first largest element of x along n, 0 elsewhere."""
+    for r in range(outer):
+        for i in range(inner):
+            at = r * n * inner + i
+            best = at
+            for k in range(at, at + n * inner, inner):
+                y[k] = ZERO
+                if x[k] > x[best]:
+                    best = k
+            y[best] = ONE
+
+
+@kernel
+def local_power(
+    batch: i64, channels: i64, inner: i64, before: i64, behind: i64, factor: f32, bias: f32, x: f32p, y: f32p
+) -> None:
+    """y [batch][channels][inner] = bias + factor times the sum of x² over the channels c - before .. c + behind."""
+    for b in range(batch):
+        for c in range(channels):
+            first, last = max(0, c - before), min(channels - 1, c + behind)
+            for j in range(0, inner, LANES):
+                left = inner - j
+                total = splat(ZERO)
+                for k in range(first, last + 1):
+                    v = load_lanes(x, (b * channels + k) * inner + j, left)
+                    total = fma(v, v, total)
+                store_lanes(y, (b * channels + c) * inner + j, left, fma(total, splat(factor), splat(bias)))

@@ -6,6 +6,7 @@
     GroupNormalization     the same for each of `num_groups` groups of neighbouring channels; scale [C], bias [C]
     BatchNormalization     (X - mean) / sqrt(var + epsilon) * scale + B with given statistics [C]
     LpNormalization        X / (sum of |X|^p)^(1/p) over `axis`, 0 where the norm is 0
+    LRN                    X / (bias + alpha / size * sum of X² over `size` channels around its own)^beta
 
 LayerNormalization also gives mean and 1 / sqrt(var + epsilon) with the normalised axes of size 1. Parameters are constants.
 Source  onnx.ai/onnx/operators/onnx__LayerNormalization.html and its neighbours. Variances are means of squared differences,
@@ -232,3 +233,47 @@ class LpNormalization(Op):
         places = [(low.input(0), (n * inner, inner, 1)), (size, (inner, 0, 1))]
         body = [Apply(norm.over_norm, (Register(0), Register(1)))]
         low.loop((outer, n, inner), places, body, low.output(0))
+
+
+@register
+class LRN(Op):
+    """See the module's text."""
+
+    name = "LRN"
+    tolerance = _TOLERANCE
+
+    def infer(self, site: Site) -> tuple[TensorType, ...]:
+        require_f32(site, 0)
+        if site.type(0).rank < 2 or site.attr_int("size", 0) < 1:
+            raise site.shape_error(f"input {site.type(0)} has no channels, or size {site.attr_int('size', 0)} is not positive")
+        return (site.type(0),)
+
+    def _around(self, site: Site) -> tuple[int, int, float, float, float]:
+        """Channels before and behind, alpha / size, bias, beta."""
+        size = site.attr_int("size", 1)
+        alpha, beta, bias = (site.attr_float(name, x) for name, x in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0)))
+        return (size - 1) // 2, size // 2, alpha / size, bias, beta
+
+    def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
+        x = inputs[0]
+        assert x is not None
+        before, behind, factor, bias, beta = self._around(site)
+        powers = [np.square(x[:, max(0, c - before) : c + behind + 1]).sum(axis=1) for c in range(x.shape[1])]
+        return (x / (bias + factor * np.stack(powers, axis=1)) ** beta,)
+
+    def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
+        x = only(site, streams)
+        if x.axis == 1:
+            raise _whole_clip(site)
+        return Streamed((x,))
+
+    def lower(self, site: Site, low: Lowering) -> None:
+        x = site.type(0)
+        before, behind, factor, bias, beta = self._around(site)
+        power = low.scratch(DType.F32, x.size)
+        low.call(
+            norm.local_power, *around(x.shape, 1), min(before, x.shape[1]), min(behind, x.shape[1]), factor, bias,
+            low.input(0), power, work=x.size * (before + behind + 1),
+        )  # fmt: skip
+        body = [Apply(scalar.power, (Register(1), beta)), Apply(scalar.div, (Register(0), Register(2)))]
+        low.loop((x.size,), [(low.input(0), (1,)), (power, (1,))], body, low.output(0))

@@ -1,11 +1,13 @@
-"""Softmax and LogSoftmax.
+"""Softmax, LogSoftmax, Hardmax.
 
     Softmax     exp(x) / sum over `axis` of exp(x)
     LogSoftmax  x - log(sum over `axis` of exp(x))
+    Hardmax     1 at the first largest element along `axis`, 0 elsewhere
 
 Attributes  axis (-1); flatten: 1 for the meaning before opset 13, where all dimensions from `axis` on are one (set by the
             reader, with the older default axis 1 made explicit).
-Source  onnx.ai/onnx/operators/onnx__Softmax.html, onnx__LogSoftmax.html. The maximum is taken off first, so nothing overflows.
+Source  onnx.ai/onnx/operators/onnx__Softmax.html, onnx__LogSoftmax.html, onnx__Hardmax.html. The maximum is taken off first,
+        so nothing overflows.
 """
 
 from __future__ import annotations
@@ -75,3 +77,31 @@ class LogSoftmax(Softmax):
 
     name = "LogSoftmax"
     logarithm = True
+
+
+@register
+class Hardmax(Softmax):
+    """See the module's text."""
+
+    name = "Hardmax"
+
+    def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
+        x = inputs[0]
+        assert x is not None
+        first, behind = self._axes(site)
+        rows = x.reshape(*x.shape[:first], -1, *x.shape[behind:])
+        best = np.expand_dims(rows.argmax(axis=first), first)
+        y = np.zeros_like(rows)
+        np.put_along_axis(y, best, 1, first)
+        return (y.reshape(x.shape),)
+
+    def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
+        x = only(site, streams)
+        if x.axis is not None and x.axis in range(*self._axes(site)):
+            raise site.not_streamable("it looks for the largest element of all time, so it needs the whole clip")
+        return Streamed((x,))
+
+    def lower(self, site: Site, low: Lowering) -> None:
+        shape, (first, behind) = site.type(0).shape, self._axes(site)
+        outer, n, inner = prod(shape[:first]), prod(shape[first:behind]), prod(shape[behind:])
+        low.call(norm.hardmax, outer, n, inner, low.input(0), low.output(0), work=outer * n * inner)

@@ -231,7 +231,16 @@ def _scan(node: RawNode, up: Upgrade) -> list[RawNode]:
 
 
 def _group_norm(node: RawNode, up: Upgrade) -> list[RawNode]:
-    return _refused(node, "scales for each group (opsets 18 to 20) are not supported; export for opset 17, or 21 and newer")
+    """With one scale for each group it is an InstanceNormalization whose channels are the groups."""
+    x, shape, rows, result = node.inputs[0], *(up.value(node, what) for what in ("shape", "rows", "result"))
+    groups = up.constant(node, "groups", (0, node.attrs.get("num_groups", 1), -1), np.int64)  # type: ignore[arg-type]
+    attrs = {key: value for key, value in node.attrs.items() if key == "epsilon"}
+    return [
+        up.node(node, "Shape", [x], [shape]),
+        up.node(node, "Reshape", [x, groups], [rows]),
+        replace(node, op="InstanceNormalization", inputs=(rows, *node.inputs[1:]), outputs=(result,), attrs=attrs),
+        up.node(node, "Reshape", [result, shape], [node.outputs[0]]),
+    ]
 
 
 def _batch_first(states: tuple[int, ...]) -> Rewrite:
