@@ -22,8 +22,10 @@ from typing import Any
 
 import numpy as np
 from streamrnn_converters import convert
+from streamrnn_converters.compare import NOISE_FACTOR
 from streamrnn_converters.draws import random_results
 from streamrnn_converters.oracle import quiet_session
+from streamrnn_converters.signals import nudged
 from streamrnn_converters.validate import validate
 
 from streamrnn import BindingError, Engine, Stream, StreamRNNError
@@ -37,7 +39,11 @@ FRAMES = 64
 
 @dataclass
 class Row:
-    """One file. Errors are the largest |difference| / max(1, largest |value|) over all steps; times in microseconds."""
+    """One file. Errors are the largest |difference| / max(1, largest |value|) over all steps; times in microseconds.
+
+    noise: where a tolerance is left, the largest error of onnxruntime against itself with each float of its input moved by
+    a unit in the last place.
+    """
 
     name: str
     problem: str = ""
@@ -48,6 +54,7 @@ class Row:
     steps: int = 0
     output_error: float = 0.0
     state_error: float = 0.0
+    noise: float | None = None
     repeats: bool = True
     random: tuple[str, ...] = ()
     frame: str = ""
@@ -58,13 +65,23 @@ class Row:
 
     @property
     def passed(self) -> bool:
-        close = self.output_error <= OUTPUT_TOLERANCE and self.state_error <= STATE_TOLERANCE
-        return not self.problem and close and self.repeats
+        return not self.problem and self.repeats and (self.close or self.undecided)
+
+    @property
+    def close(self) -> bool:
+        return self.output_error <= OUTPUT_TOLERANCE and self.state_error <= STATE_TOLERANCE
+
+    @property
+    def undecided(self) -> bool:
+        """Off by no more than validate grants to what onnxruntime itself makes of its input's last place."""
+        return self.noise is not None and max(self.output_error, self.state_error) <= NOISE_FACTOR * self.noise
 
     def cells(self) -> list[str]:
         if self.problem:
             return [self.name, "", "", "", self.problem, "", "", "", ""]
-        error = f"{self.output_error:.0e} / {self.state_error:.0e}" if self.states else f"{self.output_error:.0e}"
+        error = f"{self.output_error:.1e} / {self.state_error:.1e}" if self.states else f"{self.output_error:.1e}"
+        if self.noise is not None:
+            error += f" (onnxruntime from itself: {self.noise:.1e})"
         if self.random:
             error += " (random: " + ", ".join(self.random) + ")"
         return [
@@ -175,11 +192,27 @@ def compare(folder: Folder, engine: Engine, row: Row) -> None:
                 row.output_error = max(row.output_error, error(value, expected[key]))
         for source in oracle.pairs:
             row.state_error = max(row.state_error, error(stream.state()[source], oracle.state[source]))
+    if not row.close:
+        row.noise = own_noise(folder, engine, row)
     stream.reset()
     again = named(engine, stream.process({k: np.stack([c[k] for c in calls]) for k in engine.inputs}))
     row.repeats = all(
         np.array_equal(again[k], np.stack([a[k] for a in answers]), equal_nan=again[k].dtype.kind == "f") for k in again
     )
+
+
+def own_noise(folder: Folder, engine: Engine, row: Row) -> float:
+    """How far onnxruntime is from itself with its input moved by a unit in the last place."""
+    plain, moved = (Oracle.of(folder, row.name, engine) for _ in range(2))
+    largest, feed = 0.0, folder.feed(row.name)
+    for t in range(row.steps):
+        inputs = feed(t)
+        expected = plain.step(inputs)
+        found = moved.step(nudged(inputs, t))
+        pairs = [(found[k], expected[k]) for k in engine.outputs if k not in row.random]
+        pairs += [(moved.state[source], plain.state[source]) for source in plain.pairs]
+        largest = max(largest, *(error(a, b) for a, b in pairs))
+    return largest
 
 
 def error(found: Array, expected: Array) -> float:
@@ -250,10 +283,17 @@ def markdown(rows: list[Row], command: str) -> str:
     lines = ["# Real models beside onnxruntime", "", f"Made by `{command}`."]
     passed = sum(row.passed for row in rows)
     faster = sum(row.onnxruntime_us > row.step_us for row in rows if not row.problem)
+    undecided = [row.name for row in rows if row.passed and not row.close]
+    beyond = ""
+    if undecided:
+        beyond = (
+            f" {len(undecided)} of them ({', '.join(undecided)}) only within {NOISE_FACTOR} times what onnxruntime moves for "
+        )
+        beyond += "one unit in the last place of its input."
     lines += [
         "",
         f"{passed} of {len(rows)} files pass: outputs within {OUTPUT_TOLERANCE:.0e}, states within {STATE_TOLERANCE:.0e} of "
-        f"max(1, largest value), the same bits after `reset` and in one block. {faster} are faster than onnxruntime.",
+        f"max(1, largest value), the same bits after `reset` and in one block.{beyond} {faster} are faster than onnxruntime.",
         "",
         "| " + " | ".join(HEAD) + " |",
         "|" + "---|" * len(HEAD),
