@@ -8,9 +8,14 @@ from contract import Case, floats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from moving import DTYPES, SHAPES, Moves, calls, indices, numbers, plain
+from small import typed
+from streamrnn_converters.passes.align import align
+from streamrnn_converters.passes.streamify import streamify
 
+from streamrnn import Engine, Stream
 from streamrnn.errors import ShapeError, UnsupportedError
-from streamrnn.ir.types import DType
+from streamrnn.ir.graph import Graph, Node, Stage
+from streamrnn.ir.types import DType, TensorType
 
 
 def reshape(x: tuple[int, ...], target: tuple[int, ...], time: int | None = None, refused: str = "", **attrs: int) -> Case:
@@ -45,7 +50,12 @@ CASES = [
     reshape((1, 12, 2, 3), (0, 0, -1), time=1),
     reshape((12, 4), (48,), time=0, refused="merges time"),
     reshape((2, 12, 4), (24, 4), time=1, refused="merges time"),
-    reshape((12, 4), (6, 2, 4), time=0, refused="cuts it"),
+    reshape((2, 12), (4, 6), time=1, refused="cuts it"),
+    reshape((12, 4), (2, 24), time=0, refused="cuts it"),
+    reshape((1, 12), (1, 4, 3), time=1),
+    reshape((12, 4), (6, 2, 4), time=0),
+    reshape((12, 4), (3, 2, -1), time=0, refused="cuts it"),
+    reshape((2, 12, 3), (2, 3, 2, 2, 3), time=1),
     squeezing("Squeeze", (1, 3, 1, 2), None),
     squeezing("Squeeze", (1, 3, 1, 2), (0, -2)),
     squeezing("Squeeze", (1, 12, 1, 2), None, time=1),
@@ -71,6 +81,43 @@ class TestReshape(Moves):
 @pytest.mark.parametrize("node", CASES, ids=str)
 def test_it_is_a_view_without_any_call(node: Case) -> None:
     assert calls(node) == 0
+
+
+def grouped(delay: int) -> Graph:
+    """x [1, 24] without its first `delay` frames, in groups of 4, each scaled, and then as single frames again."""
+    constants = {
+        "start": indices(delay), "end": indices(24 - (-delay % 4)), "axis": indices(1), "groups": indices(1, -1, 4),
+        "scale": floats(3, 4), "flat": indices(1, -1),
+    }  # fmt: skip
+    nodes = (
+        Node("Slice", "slice", ("x", "start", "end", "axis"), ("late",)),
+        Node("Reshape", "group", ("late", "groups"), ("grouped",)),
+        Node("Mul", "mul", ("grouped", "scale"), ("scaled",)),
+        Node("Reshape", "flatten", ("scaled", "flat"), ("y",)),
+    )
+    types = {"x": TensorType(DType.F32, (1, 24))}
+    return typed(Graph("groups", Stage.SEQUENCE, ("x",), ("y",), nodes, types, constants))
+
+
+@pytest.mark.parametrize("delay", [0, 1, 3])
+def test_frames_in_groups_and_out_of_them_again(delay: int) -> None:
+    """Groups begin where those of the clip begin, whatever the wire lags by."""
+    engine = Engine(align(streamify(grouped(delay), {"x": 1})))
+    x = floats(1, 24)
+    found = np.asarray(Stream(engine).process(x.reshape(6, 4))).reshape(-1)
+    (port,) = engine.plan.outputs
+    assert port.stream is not None
+    assert (engine.frames, port.stream.stride, port.stream.delay % 4) == (4, 1, 0)
+    expected = x[delay : 24 - (-delay % 4)] * np.tile(floats(3, 4), 6)[: 24 - delay - (-delay % 4)]
+    assert not found[: port.stream.delay].any()
+    valid = found[port.stream.delay :][: len(expected)]
+    np.testing.assert_array_equal(valid, expected[: len(valid)])
+    assert engine.receptive_field == 4
+
+
+def test_groups_in_step_with_the_clip_cost_nothing() -> None:
+    engine = Engine(align(streamify(grouped(0), {"x": 1})))
+    assert len(engine.plan.calls) == 1
 
 
 @pytest.mark.parametrize("dtype", DType)

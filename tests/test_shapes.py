@@ -69,3 +69,29 @@ def test_an_input_may_be_without_elements(tmp_path: Path) -> None:
     np.testing.assert_array_equal(Stream(engine).step({"x": x, "nothing": np.zeros(0, np.float32)}), x)
     block = {"x": noise(2, 5, 3), "nothing": np.zeros((5, 0), np.float32)}
     np.testing.assert_array_equal(Stream(engine).process(block), block["x"])
+
+
+def grouping(path: Path, group: int) -> Path:
+    """x [1, T] samples -> groups of them -> GRU -> y [T / group, 1, 4]."""
+    cell, constants = models.cell("GRU", "gru", "groups", group, 4, 10)
+    nodes = [
+        h.make_node("Reshape", ["x", "shape"], ["groups"], name="group"),
+        cell,
+        h.make_node("Squeeze", ["gru_all", "axis"], ["y"], name="squeeze"),
+    ]
+    constants |= {"shape": np.array([-1, 1, group]), "axis": np.array([1])}
+    return models.write_model(path, {"x": [1, "T"]}, {"y": ["Y", 1, 4]}, nodes, constants)
+
+
+@pytest.mark.parametrize("group", [160, 512])
+def test_samples_in_groups_are_steps_of_so_many_frames(tmp_path: Path, group: int) -> None:
+    path = grouping(tmp_path / "m.onnx", group)
+    engine = Engine(convert(path))
+    assert (engine.meta["mode"], engine.frames) == ("frame", group)
+    assert validate(path, engine, steps=20).passed
+
+
+def test_where_no_clip_fits_the_window_is_asked_for(tmp_path: Path) -> None:
+    path = grouping(tmp_path / "m.onnx", 53)
+    with pytest.raises(BindingError, match=r"dimension 1 \('T'\) is open(.|\n)*no clip of 1009 frames fits"):
+        convert(path)

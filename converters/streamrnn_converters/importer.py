@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from streamrnn.errors import BindingError, NotStreamableError, StreamRNNError
+from streamrnn.errors import BindingError, NotStreamableError, ShapeError, StreamRNNError
 from streamrnn.ir.file import fingerprint
 from streamrnn.ir.graph import Graph, Stage
 from streamrnn.ir.verify import verify
@@ -27,8 +27,9 @@ from streamrnn_converters.passes import Pipeline
 from streamrnn_converters.shapes import default_shapes, is_open, time_candidates
 from streamrnn_converters.state_kind import with_state_kinds
 
-#: clip lengths at which a file with an open time axis is folded; the step graph must not depend on which
-CLIP_LENGTHS = (1009, 1013)
+#: clip lengths at which a file with an open time axis is folded; the step graph must not depend on which. The second pair is
+#: for files that take whole groups of frames alone
+CLIP_LENGTHS = ((1009, 1013), (7 * 7680, 11 * 7680))
 
 
 def convert(
@@ -231,14 +232,25 @@ class _Import:
     def _framed(self, axes: dict[str, int]) -> Graph:
         dims = {i.name: dict(enumerate(i.dims)) for i in self.model.inputs}
         open_time = any(is_open(dims.get(n, {}).get(a % max(1, len(dims.get(n, {}))), 0)) for n, a in axes.items())
-        lengths = CLIP_LENGTHS if open_time else (1,)
-        first, *others = (self._step(axes, frames) for frames in lengths)
-        for other in others:
-            if fingerprint(other) != fingerprint(first):
+        if not open_time:
+            return self._step(axes, 1)
+        try:
+            return self._same_step(axes, *CLIP_LENGTHS[0])
+        except ShapeError as error:
+            try:
+                return self._same_step(axes, *CLIP_LENGTHS[1])
+            except ShapeError:
                 raise NotStreamableError(
-                    f"model '{first.name}': what a step computes depends on the length of the clip; use window mode "
-                    f"(--mode window)"
-                )
+                    f"{error}: no clip of {CLIP_LENGTHS[0][0]} frames fits the model; use window mode (--mode window)"
+                ) from None
+
+    def _same_step(self, axes: dict[str, int], one: int, other: int) -> Graph:
+        """The step graph that clips of both lengths give."""
+        first, second = self._step(axes, one), self._step(axes, other)
+        if fingerprint(second) != fingerprint(first):
+            raise NotStreamableError(
+                f"model '{first.name}': what a step computes depends on the length of the clip; use window mode (--mode window)"
+            )
         return first
 
     def _step(self, axes: dict[str, int], frames: int) -> Graph:

@@ -4,7 +4,8 @@
     Squeeze    data, axes (all of size 1 where left out)          Unsqueeze  data, axes (of the result)
     Flatten    data; attribute axis: [prod(shape[:axis]), prod(shape[axis:])]
 
-In frame mode time must stay an axis of its own: [1, T, 34] -> [T, 34] passes, [T, 34] -> [T * 34] is refused.
+In frame mode time must stay an axis of its own: [1, T, 34] -> [T, 34] passes, [2, T] -> [2 * T] is refused. A Reshape may also
+cut it into groups, [1, T] -> [1, T / 160, 160], whose frames then come once in 160, and undo that.
 Source  onnx.ai/onnx/operators, pages of Reshape-25, Squeeze-25, Unsqueeze-25, Flatten-25.
 """
 
@@ -22,7 +23,7 @@ from streamrnn.ir.lowering import Lowering
 from streamrnn.ir.op import Op, Site, Streamed, register
 from streamrnn.ir.types import StreamType, TensorType
 from streamrnn.ops._moves import EXACT, const_ints, distinct_axes, ints
-from streamrnn.ops._time import only
+from streamrnn.ops._time import only, windowed
 
 
 class _Shaped(Op):
@@ -59,6 +60,29 @@ def time_axis(site: Site, stream: StreamType, shape: Sequence[int]) -> int:
     return stream.axis if stream.axis in found else found[0]
 
 
+def group_axis(site: Site, stream: StreamType, shape: Sequence[int]) -> tuple[int, int, int]:
+    """(axis of time in `shape`, frames that become one group there, groups of frames that become single ones).
+
+    Raises NotStreamableError where time is neither cut into groups nor made of them.
+    """
+    x, axis = site.type(0).shape, stream.axis
+    assert axis is not None
+    before, frames = math.prod(x[:axis]), x[axis]
+    for d, n in enumerate(shape):
+        if math.prod(shape[:d]) == before and n > 1 and frames > 1:
+            cut, made = frames // n, n // frames
+            if cut > 1 and cut * n == frames and cut in _products(shape[d + 1 :]):
+                return d, cut, 1
+            if made > 1 and made * frames == n and made in _products(x[axis + 1 :]) and stream.stride % made == 0:
+                return d, 1, made
+    return time_axis(site, stream, shape), 1, 1
+
+
+def _products(sizes: Sequence[int]) -> set[int]:
+    """Sizes of the axes that the first ones of `sizes` can be merged into."""
+    return {math.prod(sizes[: d + 1]) for d in range(len(sizes))}
+
+
 @register
 class Reshape(_Shaped):
     """See the module's text."""
@@ -89,9 +113,14 @@ class Reshape(_Shaped):
         if x.axis is None:
             return Streamed((x,))
         shape = list(self.shape(site))
-        axis = time_axis(site, x, shape)
+        axis, cut, made = group_axis(site, x, shape)
         shape[axis] = -1
-        return Streamed((replace(x, axis=axis),), consts={1: ints(shape)})
+        if cut > 1:  # a window without overlap, so that groups begin where those of the clip do
+            grouped = windowed(x, cut, 1, cut, (0, 0), 0.0, {})
+            (y,) = grouped.outputs
+            assert y is not None
+            return replace(grouped, outputs=(replace(y, axis=axis),), consts={1: ints(shape)})
+        return Streamed((StreamType(axis, x.delay * made, x.stride // made),), consts={1: ints(shape)})
 
 
 @register

@@ -95,6 +95,9 @@ class Window(Op):
     def lower(self, site: Site, low: Lowering) -> None:
         taps, dilation, stride, history = self._attrs(site)
         outer, frames, inner = self._sizes(site)
+        if history == 0 and dilation == 1 and taps == stride and low.skip(frames) == 0:
+            low.view(0, 0)
+            return
         x, y = low.input(0), low.output(0)
         dtype = site.type(0).dtype
         if history:
