@@ -183,6 +183,47 @@ def test_other_padding_in_front_of_a_conv_stays(
     assert ops(decluttered(tmp_path, nodes, constants)) == ["Pad", "Conv"]
 
 
+def zeros(*shape: int) -> Array:
+    return np.zeros(shape, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("names", "constants", "axis", "pads"),
+    [
+        (["k", "a"], {"k": zeros(2, 3, 2)}, 2, [0, 0, 2, 0, 0, 0]),
+        (["a", "k"], {"k": zeros(2, 1, 4) + 5}, 1, [0, 0, 0, 0, 1, 0]),
+        (["k", "l", "a", "k"], {"k": zeros(1, 3, 4) - 1, "l": zeros(2, 3, 4) - 1}, -3, [3, 0, 0, 1, 0, 0]),
+    ],
+)
+def test_one_number_around_a_value_is_a_pad(
+    tmp_path: Path, names: list[str], constants: dict[str, Array], axis: int, pads: list[int]
+) -> None:
+    graph = decluttered(tmp_path, after_relu(node("Concat", names, ["b"], axis=axis)), constants)
+    assert ops(graph) == ["Relu", "Pad", "Tanh"]
+    np.testing.assert_array_equal(graph.constants[graph.nodes[1].inputs[1]], pads)
+
+
+@pytest.mark.parametrize(
+    ("names", "constants"),
+    [
+        (["k", "a"], {"k": np.arange(24, dtype=np.float32).reshape(2, 3, 4)}),
+        (["k", "a", "l"], {"k": zeros(2, 3, 4), "l": zeros(2, 3, 4) + 1}),
+        (["a", "k", "a"], {"k": zeros(2, 3, 4)}),
+        (["k", "a"], {"k": zeros(2, 3, 4) + np.float32(np.nan)}),
+    ],
+)
+def test_other_joins_stay(tmp_path: Path, names: list[str], constants: dict[str, Array]) -> None:
+    graph = decluttered(tmp_path, after_relu(node("Concat", names, ["b"], axis=1)), constants)
+    assert ops(graph) == ["Relu", "Concat", "Tanh"]
+
+
+def test_zeros_joined_in_front_of_a_conv_become_its_padding(tmp_path: Path) -> None:
+    nodes = after_relu(node("Concat", ["k", "a"], ["c"], axis=2), node("Conv", ["c", "w"], ["b"]))
+    graph = decluttered(tmp_path, nodes, {"k": zeros(2, 3, 2), "w": noise(1, 5, 3, 3)})
+    assert ops(graph) == ["Relu", "Conv", "Tanh"]
+    assert graph.nodes[1].attrs["pads"] == (2, 0)
+
+
 def test_outputs_keep_their_names(tmp_path: Path) -> None:
     """Nothing stands for x, r and a constant under other names; only the copies that are needed stay."""
     nodes = [

@@ -206,6 +206,19 @@ def test_a_shift_made_of_pad_and_slice_is_causal(tmp_path: Path) -> None:
     assert_prefix_law(path, engine, 15)
 
 
+@pytest.mark.parametrize(("fill", "delay"), [(0.0, 0), (-1.5, 2)])
+def test_constant_frames_joined_in_front_are_the_history_of_a_convolution(tmp_path: Path, fill: float, delay: int) -> None:
+    """The cache of a causal convolution, written as a Concat. Zeros become its padding; other frames go first and take time."""
+    nodes, k = conv("joined", "c", "causal", 3, 1, (0, 0))
+    nodes.insert(0, h.make_node("Concat", ["past", "x"], ["joined"], axis=2))
+    more, weights = gru("c", "y", "cell")
+    past = np.full((1, C, 2), fill, np.float32)
+    path = clip_model(tmp_path, nodes + more, {**k, **weights, "past": past}, {"y": [1, C, "T"]})
+    engine = Engine(convert(path))
+    assert (engine.meta["mode"], engine.delay) == ("frame", delay)
+    assert_prefix_law(path, engine, 30)
+
+
 def bidirectional(folder: Path) -> Path:
     weights = {
         "W": floats(1, 2, 3 * C, C),

@@ -233,6 +233,27 @@ def _zeros_around(view: View, pad: Node, rank: int) -> tuple[int, ...] | None:
     return tuple(int(n) for n in full.reshape(-1))
 
 
+def pad_of_concat(view: View, node: Node) -> Replacement | None:
+    """A Concat of one value and of constants that are the same number throughout is a Pad: over time that is a start with
+    frames of silence, in front of a Conv it is the Conv's own padding."""
+    live = [k for k, name in enumerate(node.inputs) if name not in view.constants]
+    if node.op != "Concat" or len(live) != 1 or len(node.inputs) < 2:
+        return None
+    around = [view.constants[name] for name in node.inputs if name in view.constants]
+    numbers = np.concatenate([array.reshape(-1) for array in around])
+    if numbers.size == 0 or not (numbers == numbers[0]).all():
+        return None
+    source = node.inputs[live[0]]
+    axis = view.site(node).axis(view.site(node).attr_int("axis", 0), view.types[source].rank)
+    pads = np.zeros((2, view.types[source].rank), np.int64)
+    for k, name in enumerate(node.inputs):
+        if k != live[0]:
+            pads[int(k > live[0]), axis] += view.types[name].shape[axis]
+    amounts, value = (view.names.fresh(f"{node.name}.{part}") for part in ("pads", "value"))
+    pad = Node("Pad", node.name, (source, amounts, value), node.outputs)
+    return Replacement((pad,), {amounts: pads.reshape(-1), value: numbers[:1].reshape(())})
+
+
 REWRITES: tuple[Rewrite, ...] = (
     cast_like,
     no_op,
@@ -240,6 +261,7 @@ REWRITES: tuple[Rewrite, ...] = (
     merged_transposes,
     softmax_between_reshapes,
     merged_reshapes,
+    pad_of_concat,
     pad_into_conv,
 )
 
