@@ -22,6 +22,19 @@ from streamrnn.ops._spatial import Spatial, over_time, require_f32, spatial
 from streamrnn.ops._time import only
 
 
+def convolved(site: Site, s: Spatial, x: Array, w: Array) -> Array:
+    """The convolution of a node in NumPy, without bias."""
+    groups = site.attr_int("group", 1)
+    padded = np.pad(x, [(0, 0), (0, 0), *zip(s.begin, s.end, strict=True)])
+    filters = w.reshape(groups, -1, *w.shape[1:])
+    y = np.zeros((x.shape[0], groups, filters.shape[1], *s.out), x.dtype)
+    for tap, seen in s.taps():
+        met = padded[seen].reshape(x.shape[0], groups, w.shape[1], *s.out)
+        here = filters.reshape(*filters.shape[:3], -1)[..., np.ravel_multi_index(tap, s.kernel)]
+        y += np.einsum("bgc...,gmc->bgm...", met, here)
+    return y.reshape(x.shape[0], w.shape[0], *s.out)
+
+
 @register
 class Conv(Op):
     """See the module's text."""
@@ -46,15 +59,8 @@ class Conv(Op):
         x, w, bias = (*inputs, None)[:3]
         assert x is not None
         assert w is not None
-        s, groups = self._window(site), site.attr_int("group", 1)
-        padded = np.pad(x, [(0, 0), (0, 0), *zip(s.begin, s.end, strict=True)])
-        filters = w.reshape(groups, -1, *w.shape[1:])
-        y = np.zeros((x.shape[0], groups, filters.shape[1], *s.out), x.dtype)
-        for tap, seen in s.taps():
-            met = padded[seen].reshape(x.shape[0], groups, w.shape[1], *s.out)
-            here = filters.reshape(*filters.shape[:3], -1)[..., np.ravel_multi_index(tap, s.kernel)]
-            y += np.einsum("bgc...,gmc->bgm...", met, here)
-        y = y.reshape(x.shape[0], w.shape[0], *s.out)
+        s = self._window(site)
+        y = convolved(site, s, x, w)
         return (y if bias is None else y + bias.reshape(-1, *(1 for _ in s.out)),)
 
     def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
