@@ -18,7 +18,7 @@ import pytest
 from streamrnn_converters import convert
 from streamrnn_converters.validate import validate
 
-from streamrnn import Engine, ModelFileError, StatePairError, Stream, UnsupportedError
+from streamrnn import Engine, ModelFileError, StatePairError, Stream
 from streamrnn.ir.graph import Array
 
 #: run in window mode with the inputs of the folder's feeds; the bound or restricted ones with what they need
@@ -50,6 +50,9 @@ WINDOW: dict[str, dict[str, Any]] = {
     "seq2seq_dec": {},
     "byte_bilstm": {},
     "knet_rnn": {},
+    "precise_mycroft": {},
+    "precise_mk1": {},
+    "coffee_loop": {},
     "gtcrn": {},
     "gtcrn_simple": {},
     "ulunas_simple": {},
@@ -61,18 +64,23 @@ WINDOW: dict[str, dict[str, Any]] = {
     "fastenhancer_t_wave_v2": {},
     "fastenhancer_b_wave": {},
     "fspen_a": {},
+    "qlstm_scan": {},
 }
 #: time is causal in these (the delay aside), so they run frame by frame without a hint
-FRAME = ("silero_v6_fw", "coffee_lstm", "bruhm_lstm2709", "lstm_vae", "lstm_vae_cyc", "pose_gru", "knet_rnn")
+FRAME = (
+    "silero_v6_fw",
+    "coffee_lstm",
+    "bruhm_lstm2709",
+    "lstm_vae",
+    "lstm_vae_cyc",
+    "pose_gru",
+    "knet_rnn",
+    "precise_mycroft",
+    "precise_mk1",
+    "coffee_loop",
+)
 #: one answer for a clip of fixed length, behind convolutions that look ahead: no prefix of a stream has the file's answer
 AHEAD = ("fairtalk_a", "fairtalk_b", "fairtalk_c")
-#: not in this version: a node of each and the op that is missing
-MISSING = {
-    "precise_mycroft": "Loop",
-    "precise_mk1": "Loop",
-    "coffee_loop": "SequenceEmpty",
-    "qlstm_scan": "Scan",
-}
 #: outputs that are random draws have a distribution, but no values to compare
 RANDOM = {"mlagents_hallway": "discrete_actions"}
 MOST_STEPS = 40
@@ -189,16 +197,8 @@ def test_an_answer_that_looks_ahead_in_a_fixed_clip_stays_a_call_of_the_file(mod
     assert Engine(convert(path, mode="frame")).delay > 0
 
 
-@pytest.mark.parametrize("name", MISSING)
-def test_what_is_missing_is_named_at_once(models: Path, name: str) -> None:
-    options = {k: v for k, v in options_of(models, name).items() if k != "outputs"}
-    with pytest.raises(UnsupportedError, match=rf"\({MISSING[name]}\)") as error:
-        convert(models / manifest(models)[name]["file"], **options)
-    assert "not supported" in str(error.value)
-
-
 def test_every_model_of_the_folder_is_accounted_for(models: Path) -> None:
-    assert set(manifest(models)) == set(WINDOW) | set(MISSING)
+    assert set(manifest(models)) == set(WINDOW)
 
 
 @pytest.mark.parametrize("name", ["external_data_missing.onnx", "git_lfs_pointer.onnx", "rtneural_hidden_mismatch.json"])

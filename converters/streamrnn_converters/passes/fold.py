@@ -38,7 +38,7 @@ MAX_FOLDED = 256 << 20
 #: all folded values of a model together (bytes)
 MAX_FOLDED_TOTAL = 1 << 30
 #: evaluations of nodes inside of loops that a model may cost while it is converted
-MAX_EVALUATIONS = 1 << 19
+MAX_EVALUATIONS = 1 << 16
 
 #: ops that are no nodes of a Graph as they stand, or have bodies
 _HANDLERS = {**control.HANDLERS, **sequences.HANDLERS}

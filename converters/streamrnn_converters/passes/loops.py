@@ -92,12 +92,15 @@ class LoopBody:
         values: dict[str, Array] = {c.read: self.constants[c.initial] for c in carried}
         rows: list[list[Array]] = []
         running = True
+        if always and not spend((most or 0) * (len(nodes) + 1)):
+            return Counted(most, {}, {})
+        steps = [self._step(node) for node in nodes]
         while running and (most is None or len(rows) < most):
-            if not spend(len(nodes) + 1):
-                return Counted(most if always else None, {}, {})
+            if not always and not spend(len(nodes) + 1):
+                return Counted(None, {}, {})
             found = {**constants, **values, self.number: np.array(len(rows))}
-            for node in nodes:
-                self._evaluate(node, found)
+            for step in steps:
+                step(found)
             rows.append([found[name] for name in keep])
             values = {c.read: found[c.write] for c in carried}
             running = bool(found[condition].all())
@@ -107,12 +110,16 @@ class LoopBody:
         type_ = self.types[name]
         return np.array(rows, type_.dtype.numpy).reshape(len(rows), *type_.shape)
 
-    def _evaluate(self, node: Node, values: dict[str, Array]) -> None:
-        inputs = tuple(values[name] if name else None for name in node.inputs)
-        types = tuple(self.types[name] if name else None for name in node.inputs)
+    def _step(self, node: Node) -> Callable[[dict[str, Array]], None]:
+        """What one node does to the values of an iteration."""
+        types, outputs = ([self.types[name] if name else None for name in names] for names in (node.inputs, node.outputs))
         constants = tuple(self.constants.get(name) if name else None for name in node.inputs)
-        outputs = tuple(self.types[name] if name else None for name in node.outputs)
-        results = get_op(node).reference(Site(node, types, constants, outputs), *inputs)
-        for name, value, type_ in zip(node.outputs, results, outputs, strict=False):
-            if name and type_ is not None:
-                values[name] = np.asarray(value).astype(type_.dtype.numpy).reshape(type_.shape)
+        site, op = Site(node, tuple(types), constants, tuple(outputs)), get_op(node)
+
+        def run(values: dict[str, Array]) -> None:
+            results = op.reference(site, *(values[name] if name else None for name in node.inputs))
+            for name, value, type_ in zip(node.outputs, results, outputs, strict=False):
+                if name and type_ is not None:
+                    values[name] = np.asarray(value).astype(type_.dtype.numpy).reshape(type_.shape)
+
+        return run

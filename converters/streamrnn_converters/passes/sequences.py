@@ -87,8 +87,8 @@ def _tensors(walk: Walk, raw: RawNode, names: Sequence[str]) -> None:
             raise ShapeError(f"node '{raw.name}' ({raw.op}): its input '{name}' is a sequence, not a tensor")
 
 
-def _position(walk: Walk, raw: RawNode, inputs: Sequence[str], index: int, count: int, default: int) -> int:
-    """The constant position at input `index`, counted from the front, in 0 .. count - 1."""
+def _position(walk: Walk, raw: RawNode, inputs: Sequence[str], index: int, count: int, default: int, end: int = 0) -> int:
+    """The constant position at input `index` among `count` items, counted from the front; below count + `end`."""
     if index >= len(inputs) or not inputs[index]:
         place = default
     else:
@@ -98,11 +98,10 @@ def _position(walk: Walk, raw: RawNode, inputs: Sequence[str], index: int, count
                 f"node '{raw.name}' ({raw.op}): its position is computed at run time, but a compiled step has sequences of "
                 f"fixed length; bind what it depends on (--bind NAME=VALUE)"
             )
-        place = int(value.item()) if value.size == 1 else count
-        place += count if place < 0 else 0
-    if not 0 <= place < count:
-        raise ShapeError(f"node '{raw.name}' ({raw.op}): position {place} is out of range for {count} places")
-    return place
+        place = int(value.item()) if value.size == 1 else count + end
+    if not -count <= place < count + end:
+        raise ShapeError(f"node '{raw.name}' ({raw.op}): position {place} is out of range for {count} items")
+    return place + count if place < 0 else place
 
 
 def _picked(walk: Walk, stack: Stack, position: str) -> str:
@@ -148,7 +147,7 @@ def _construct(walk: Walk, raw: RawNode, inputs: tuple[str, ...], scope: Scope) 
 def _insert(walk: Walk, raw: RawNode, inputs: tuple[str, ...], scope: Scope) -> None:
     _tensors(walk, raw, inputs[1:])
     names = list(items(walk, _list(walk, raw, inputs[0])))
-    names.insert(_position(walk, raw, inputs, 2, len(names) + 1, len(names)), inputs[1])
+    names.insert(_position(walk, raw, inputs, 2, len(names), len(names), end=1), inputs[1])
     _enter(walk, raw, scope, TensorList(tuple(names)))
 
 

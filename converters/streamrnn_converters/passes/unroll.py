@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: nodes of a loop that is unrolled
 MAX_UNROLLED = 4096
 #: nodes walked for loops that are unrolled, whether that succeeds or not, in a model
-MAX_UNROLLED_TOTAL = 1 << 16
+MAX_UNROLLED_TOTAL = 2 * MAX_UNROLLED
 
 
 @dataclass(frozen=True)
