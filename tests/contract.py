@@ -41,6 +41,7 @@ class Case:
     live:     indices of inputs that are fed at run time; the others are constants.
     time:     input index -> time axis: the case also runs as a stream, frame by frame.
     refused:  text of the NotStreamableError that frame mode must raise instead.
+    bodies:   graphs that the node runs.
     """
 
     op: str
@@ -54,6 +55,7 @@ class Case:
     onnx_attrs: Mapping[str, Any] | None = None
     domain: str = ""
     label: str = ""
+    bodies: tuple[Graph, ...] = ()
 
     def __str__(self) -> str:
         attrs = ",".join(f"{k}={v}" for k, v in self.attrs.items())
@@ -72,7 +74,7 @@ class Case:
 
     @cached_property
     def node(self) -> Node:
-        return Node(self.op, "node", self.names, self.results, dict(self.attrs))
+        return Node(self.op, "node", self.names, self.results, dict(self.attrs), self.bodies)
 
     @cached_property
     def impl(self) -> Op:
