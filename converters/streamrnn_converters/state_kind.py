@@ -18,10 +18,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from streamrnn.ir.graph import Array, Graph, Node, State
-from streamrnn_converters.onnx.state_map import CELLS, MOVES, element_numbers, moved_inputs
+from streamrnn_converters.onnx.state_map import CELLS, MOVES, moved_inputs, spread
 
 _CONVS = frozenset({"Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "FusedConv"})
 _PRODUCTS = frozenset({"MatMul", "Gemm", "Einsum", "FusedMatMul", "FusedGemm", "MatMulInteger", "QLinearMatMul"})
@@ -46,7 +44,7 @@ def _named(graph: Graph, state: State) -> State:
 
 def state_kind(graph: Graph, state: State) -> str:
     """The kind of an explicit state of a typed graph."""
-    moved = _spread(graph, state.read)
+    moved = spread(graph, state.read)
     initial = {
         "cell" if source == 6 else "hidden"
         for node in graph.nodes
@@ -60,7 +58,7 @@ def state_kind(graph: Graph, state: State) -> str:
     kinds = set()
     leaves = _leaves(graph, moved)
     for source in _sources(graph, state.write):
-        lands = set(_elements(_spread(graph, source).get(state.write)))
+        lands = set(_elements(spread(graph, source).get(state.write)))
         for leaf in leaves:
             if lands.intersection(_elements(moved[leaf]).values()) and (path := _path(graph, leaf, source)):
                 kinds.add(_recurrence(graph, path, leaf))
@@ -71,12 +69,6 @@ def _joined(kinds: set[str]) -> str:
     order = ("hidden", "cell", "overlap", "accumulator", "explicit")
     named = [kind for kind in order if kind in kinds and (kind != "explicit" or len(kinds) == 1)]
     return "+".join(named)
-
-
-def _spread(graph: Graph, name: str) -> dict[str, Array]:
-    """Where the elements of a value are moved to: arrays of element numbers, -1 for elements from elsewhere."""
-    type_ = graph.types[name]
-    return element_numbers(graph, {name: np.arange(type_.size, dtype=np.int64).reshape(type_.shape)})
 
 
 def _elements(numbers: Array | None) -> dict[int, int]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
-
 from streamrnn.ir.graph import Graph, Node
 from streamrnn_converters.lint.rules import Edit, Finding, finding, listed
 from streamrnn_converters.onnx.raw import RawInput, RawModel
-from streamrnn_converters.onnx.state_map import CELLS, STATE_WORDS, Pair, element_numbers, final_states, stem
+from streamrnn_converters.onnx.state_map import CELLS, STATE_WORDS, Pair, spread, stem
 
 #: repetitions of one cell that make a loop written out
 _UNROLLED = 3
@@ -52,7 +50,7 @@ def _lone_outputs(graph: Graph, window: str) -> Iterator[Finding]:
         for _, final in CELLS[node.op]:
             if final >= len(node.outputs) or not node.outputs[final]:
                 continue
-            numbers = element_numbers(graph, {node.outputs[final]: final_states(graph, node)})
+            numbers = spread(graph, node.outputs[final])
             for name in candidates:
                 if name in numbers and (numbers[name] >= 0).all():
                     candidates = [other for other in candidates if other != name]
@@ -73,9 +71,8 @@ def _lone_output(name: str, node: Node, window: str) -> Finding:
 
 
 def _lone_inputs(graph: Graph) -> Iterator[Finding]:
-    seeds = {name: np.arange(graph.types[name].size).reshape(graph.types[name].shape) for name in graph.inputs}
-    for k, (name, seed) in enumerate(seeds.items()):
-        moved = element_numbers(graph, {name: seed})
+    for k, name in enumerate(graph.inputs):
+        moved = spread(graph, name)
         taker = next(
             (
                 node

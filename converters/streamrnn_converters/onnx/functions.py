@@ -6,14 +6,53 @@ Source: FunctionProto in the ONNX IR specification, "Functions".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import onnx
-from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TypeProto, helper
+from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TypeProto, helper, inliner
 
-from streamrnn.errors import UnsupportedError
+from streamrnn.errors import ModelFileError, UnsupportedError
 from streamrnn.ir.types import TensorType
+
+#: nodes that the functions of a file may become
+MAX_INLINED = 1 << 20
+
+
+def inline_functions(model: ModelProto, path: Path) -> ModelProto:
+    """The model with its local functions in place of the nodes that call them. `path` names it in messages.
+
+    Raises ModelFileError where a function calls itself, or where functions that call functions would become too many nodes.
+    """
+    try:
+        if sum(_sizes(model)) > MAX_INLINED:
+            raise ModelFileError(f"{path}: its local functions would become more than {MAX_INLINED} nodes; export without them")
+        return inliner.inline_local_functions(model)
+    except ModelFileError:
+        raise
+    except Exception as error:  # onnx raises whatever its C++ side raises
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelFileError(f"{path}: its local functions cannot be inlined ({reason}); export without them") from None
+
+
+def _sizes(model: ModelProto) -> Iterator[int]:
+    """Nodes that each node of the main graph becomes. Raises RecursionError where a function calls itself."""
+    bodies = {(f.domain, f.name, f.overload): f for f in model.functions}
+    known: dict[tuple[str, str, str], int] = {}
+
+    def size(node: NodeProto, inside: frozenset[tuple[str, str, str]]) -> int:
+        key = (node.domain, node.op_type, node.overload)
+        count = 1 + sum(size(n, inside) for a in node.attribute if a.HasField("g") for n in a.g.node)
+        if key not in bodies:
+            return count
+        if key in inside:
+            raise RecursionError(f"function '{node.op_type}' calls itself")
+        if key not in known:
+            known[key] = min(MAX_INLINED + 1, sum(size(n, inside | {key}) for n in bodies[key].node))
+        return known[key] + count
+
+    return (size(node, frozenset()) for node in model.graph.node)
 
 
 def has_function(node: NodeProto, opset: int) -> bool:

@@ -6,6 +6,7 @@ is wrong with a file ends in one error with the reason and the remedy.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError, Message
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, ValueInfoProto, inliner
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, ValueInfoProto
 
 from streamrnn.errors import ModelFileError, UnsupportedError
 from streamrnn.ir.graph import Array, Attr
 from streamrnn.ir.types import TensorType
 from streamrnn_converters.names import Names
-from streamrnn_converters.onnx.functions import function_body, has_function
+from streamrnn_converters.onnx.functions import function_body, has_function, inline_functions
 from streamrnn_converters.onnx.opset import OLDEST, upgrade
 from streamrnn_converters.onnx.raw import Dim, RawGraph, RawInput, RawModel, RawNode
 from streamrnn_converters.onnx.schema import node_problem
@@ -62,12 +63,7 @@ def read_bytes(data: bytes, path: Path) -> RawModel:
     proto = _parse(path, data)
     opset = _opset(path, proto)
     if proto.functions:
-        try:
-            proto = inliner.inline_local_functions(proto)
-        except Exception as error:  # onnx raises whatever its C++ side raises
-            raise ModelFileError(
-                f"{path}: its local functions cannot be inlined ({_line(error)}); export without them"
-            ) from None
+        proto = inline_functions(proto, path)
     graph = _Reader(path, opset, proto.graph).graph(proto.graph)
     model = RawModel(
         name=path.stem,
@@ -149,10 +145,6 @@ def _opset(path: Path, proto: ModelProto) -> int:
     return opset
 
 
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 class _Reader:
     def __init__(self, path: Path, opset: int, graph: GraphProto) -> None:
         self.path = path
@@ -167,6 +159,9 @@ class _Reader:
         if graph.sparse_initializer:
             raise UnsupportedError(f"{self.path}: graph '{graph.name}' has sparse weights; export them dense")
         constants: dict[str, Array] = {}
+        twice = [name for name, count in Counter(i.name for i in graph.input).items() if count > 1]
+        if twice:
+            raise ModelFileError(f"{self.path}: input '{twice[0]}' is there twice; export the model again")
         for tensor in graph.initializer:
             if tensor.name in constants:
                 raise ModelFileError(f"{self.path}: tensor '{tensor.name}' is there twice; export the model again")

@@ -7,6 +7,9 @@ from onnx import AttributeProto, NodeProto
 
 from streamrnn_converters.onnx.opset import NEWEST
 
+#: inputs of one node; a file may not make the compiler work for hours
+MAX_INPUTS = 1 << 14
+
 
 def node_problem(node: NodeProto, opset: int) -> str:
     """Why this node of ONNX's own domain breaks the definition of its op in `opset`, and what to do; "" where it does not."""
@@ -25,7 +28,12 @@ def node_problem(node: NodeProto, opset: int) -> str:
     ):
         if not least <= count <= most:
             return f"it has {count} {what}, the op takes {least} to {most}; export the model again"
+    if len(node.input) > MAX_INPUTS:
+        return f"it has {len(node.input)} inputs, at most {MAX_INPUTS} are read; export the model with a loop or a tensor"
     given = {attribute.name: AttributeProto.AttributeType.Name(attribute.type) for attribute in node.attribute}
+    unknown = [name for name in given if name not in schema.attributes]
+    if unknown:
+        return f"the op has no attribute {unknown[0]!r} in opset {opset}; export the model again"
     for name, attribute in schema.attributes.items():
         if attribute.required and name not in given:
             return f"its attribute {name} is missing; export the model again"

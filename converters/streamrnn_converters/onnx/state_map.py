@@ -145,7 +145,8 @@ def _traced(graph: Graph, inputs: Sequence[str], outputs: Sequence[str], data: f
 
     Elements are followed by running the moving ops on arrays of element numbers.
     """
-    back = element_numbers(graph, {n: _labels(i, graph.types[n]) for i, n in enumerate(inputs)})
+    small = {n: (i, graph.types[n]) for i, n in enumerate(inputs) if graph.types[n].size <= MAX_FOLLOWED}
+    back = element_numbers(graph, {name: _labels(*labelled) for name, labelled in small.items()})
     links: dict[str, dict[int, tuple[str, int]]] = {}
     for node in graph.nodes:
         for source, final in CELLS.get(node.op, ()):
@@ -159,6 +160,8 @@ def _traced(graph: Graph, inputs: Sequence[str], outputs: Sequence[str], data: f
     return [pair for name in inputs if (pair := _whole(graph, name, links.get(name, {}))) is not None]
 
 
+#: values with more elements are not followed through a graph
+MAX_FOLLOWED = 1 << 20
 _SPAN = 1 << 32  # more elements than any value has
 
 
@@ -166,17 +169,12 @@ def _labels(index: int, type_: TensorType) -> Array:
     return np.arange(type_.size, dtype=np.int64).reshape(type_.shape) + index * _SPAN
 
 
-def final_states(graph: Graph, node: Node) -> Array:
-    """Element numbers of a final state [D, B, H] of a recurrent node."""
-    D, _, hidden = graph.types[node.inputs[2]].shape
-    B = graph.types[node.inputs[0]].shape[1]
-    return np.arange(D * B * hidden, dtype=np.int64).reshape(D, B, hidden)
-
-
 def _finals(graph: Graph, node: Node, final: int) -> dict[str, Array]:
     """Numbers of the elements of a node's final state, also as they stand in Y where there is one frame."""
     seeds: dict[str, Array] = {}
-    S, numbers = graph.types[node.inputs[0]].shape[0], final_states(graph, node)
+    S, B, _ = graph.types[node.inputs[0]].shape
+    D, _, hidden = graph.types[node.inputs[2]].shape
+    numbers = np.arange(D * B * hidden, dtype=np.int64).reshape(D, B, hidden)
     if final < len(node.outputs) and node.outputs[final]:
         seeds[node.outputs[final]] = numbers
     if final == 1 and node.outputs[0] and S == 1:
@@ -190,10 +188,13 @@ def moved_inputs(node: Node) -> Collection[int]:
 
 
 def element_numbers(graph: Graph, seeds: Mapping[str, Array]) -> dict[str, Array]:
-    """Element numbers of all values that moving ops make of `seeds`; -1 for elements from elsewhere."""
-    known = dict(seeds)
+    """Element numbers of all values that moving ops make of `seeds`; -1 for elements from elsewhere. Very large values are not
+    followed."""
+    known = {name: numbers for name, numbers in seeds.items() if numbers.size <= MAX_FOLLOWED}
     for node in graph.nodes:
         if node.op not in MOVES or not any(n in known for n in node.inputs):
+            continue
+        if any(graph.types[name].size > MAX_FOLLOWED for name in (*node.inputs, *node.outputs) if name):
             continue
         site = site_of(graph, node)
         arrays: list[Array | None] = []
@@ -212,6 +213,14 @@ def element_numbers(graph: Graph, seeds: Mapping[str, Array]) -> dict[str, Array
             continue
         known.update({n: v for n, v in zip(node.outputs, values, strict=False) if n})
     return known
+
+
+def spread(graph: Graph, name: str) -> dict[str, Array]:
+    """Where the elements of a value are moved to: arrays of element numbers, -1 for elements from elsewhere."""
+    type_ = graph.types[name]
+    if type_.size > MAX_FOLLOWED:
+        return {}
+    return element_numbers(graph, {name: np.arange(type_.size, dtype=np.int64).reshape(type_.shape)})
 
 
 def _link(

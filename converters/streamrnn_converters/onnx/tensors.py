@@ -103,7 +103,10 @@ def _external(tensor: TensorProto, where: str, path: Path, nbytes: int) -> Array
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     folder = path.resolve().parent
-    target = (folder / location).resolve()
+    try:
+        target = (folder / location).resolve()
+    except (OSError, ValueError):  # no name of a file at all
+        location = ""
     if not location or Path(location).is_absolute() or not target.is_relative_to(folder):
         raise ModelFileError(f"{where}: its data lies at {location!r}, outside the model's folder; such a file is not read")
     if not target.is_file():

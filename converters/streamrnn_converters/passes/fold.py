@@ -72,7 +72,19 @@ def fold(
     sequences.refuse_results(walk, results)
     walk.nodes = live_nodes(walk.nodes, results)
     walk.judge(wanted, results)
+    _check_declared(model, walk, dict(zip(wanted, results, strict=True)))
     return _finish(model, walk, wanted, results)
+
+
+def _check_declared(model: RawModel, walk: Walk, results: Mapping[str, str]) -> None:
+    """ModelFileError where an output is declared with an element type that it has not."""
+    for declared in model.outputs:
+        found = walk.types.get(results.get(declared.name, ""))
+        if found is not None and declared.dtype in {d.value for d in DType} and declared.dtype != found.dtype.value:
+            raise ModelFileError(
+                f"output '{declared.name}' is declared as {declared.dtype} and computed as {found.dtype.value}; the file is "
+                f"altered, export it again"
+            )
 
 
 def known(node: RawNode) -> bool:

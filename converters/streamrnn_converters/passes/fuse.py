@@ -9,6 +9,8 @@ from streamrnn_converters.passes.edit import everywhere
 
 #: inputs of one loop; more pointers than this cost registers and gain nothing
 MAX_INPUTS = 8
+#: operations of one loop; a longer chain becomes several
+MAX_LINES = 256
 
 
 @everywhere
@@ -52,6 +54,7 @@ def _mergeable(graph: Graph, node: Node, made: dict[str, Node], uses: dict[str, 
             and name not in results
             and graph.types[name].shape == graph.types[node.outputs[0]].shape
             and len(set(node.inputs) | set(source.inputs)) - 1 <= MAX_INPUTS
+            and len(pointwise_lines(site_of(graph, node))) + len(pointwise_lines(site_of(graph, source))) <= MAX_LINES
         ):
             return source
     return None

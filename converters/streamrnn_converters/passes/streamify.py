@@ -23,6 +23,7 @@ from streamrnn.ir.op import Site, Streamed, get_op
 from streamrnn.ir.types import StreamType, TensorType
 from streamrnn.ir.verify import infer_node, site_of, verify
 from streamrnn.ops.window import fill_of
+from streamrnn.plan import bounded
 from streamrnn_converters.passes.edit import add_state, put
 
 
@@ -192,6 +193,7 @@ def ring_states(node: Node, types: dict[str, TensorType]) -> list[State]:
     x = types[node.inputs[0]]
     axis, history = int(str(node.attrs.get("axis", 0))), int(str(node.attrs["history"]))
     size = x.size // (x.shape[axis] if axis >= 0 else 1)
+    bounded(history * x.nbytes, f"node '{node.name}': the past that it sees")
     ring = np.full((history, size), fill_of(node, x.dtype))
     head = np.array([-1 if node.attrs.get("edge") else 0], np.int64)
     types[node.inputs[1]], types[node.inputs[2]] = TensorType.of(ring), TensorType.of(head)
