@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 from contract import Case, Contract, floats
-from moving import compiled
+from moving import calls, compiled
 
 from streamrnn.errors import ShapeError, UnsupportedError
 from streamrnn.ir.graph import Array
@@ -96,6 +96,17 @@ def summed(equation: str, operands: tuple[Array, ...]) -> Array:
 def test_an_equation_that_does_not_fit_is_refused(bad: Case, reason: str) -> None:
     with pytest.raises(ShapeError, match=reason):
         bad.site()
+
+
+def test_the_number_of_calls_has_a_bound() -> None:
+    made = case("abcdx,bdx->badc", (2, 9, 2, 9, 3), (9, 9, 3))
+    assert calls(made) <= 8
+    np.testing.assert_allclose(compiled(made)[0], made.reference[0], rtol=2e-5, atol=2e-6)
+
+
+def test_more_products_than_a_step_can_make_are_refused() -> None:
+    with pytest.raises(UnsupportedError, match="products"):
+        case(",".join("abcdefghijklm") + "->", *[(1000,)] * 13).site()
 
 
 def test_a_type_that_is_not_multiplied_is_refused() -> None:

@@ -26,6 +26,8 @@ from streamrnn.ops.reduce import ROWS, lower_reduction
 CTYPES: Mapping[DType, str] = {DType.F32: "f32", DType.F64: "f64", DType.I64: "i64"}
 #: rows from which on it pays to turn a matrix round before it is multiplied
 _MANY_ROWS = 4
+#: calls of a kernel for one contraction
+_MOST_CALLS = 8
 
 
 @dataclass(frozen=True)
@@ -79,17 +81,27 @@ def contract(low: Lowering, sizes: Mapping[str, int], a: Named, b: Named, out: S
         return
     if out and out[-1] in shared and len(shared) < len(out):
         # neighbours in y are one matrix each: first the products, then the order
-        order = [*shared, *(name for name in out if name not in shared)]
-        turned = low.scratch(y.dtype, prod(sizes[name] for name in out))
-        contract(low, sizes, a, b, order, turned)
-        steps = dict(zip(order, contiguous([sizes[name] for name in order]), strict=True))
-        low.loop([sizes[name] for name in out], [(turned, [steps[name] for name in out])], [], y)
+        _turned(low, sizes, a, b, [*shared, *(name for name in out if name not in shared)], out, y)
         return
     if out and out[-1] not in b.strides:
         a, b = b, a
         inner.sort(key=lambda name: -a.strides[name])
-    if not _packed(low, sizes, a, b, inner, out, y):
-        _Product(low, sizes, a, b, inner, out, y).emit()
+    if _packed(low, sizes, a, b, inner, out, y) or _Product(low, sizes, a, b, inner, out, y).emitted():
+        return
+    # names too interleaved for a stack: everything in an order that is one
+    left, right = [[name for name in out if name in t.strides and name not in shared] for t in (a, b)]
+    a, b = a.ordered(low, sizes, [*shared, *left, *inner]), b.ordered(low, sizes, [*shared, *inner, *right])
+    _turned(low, sizes, a, b, [*shared, *left, *right], out, y)
+
+
+def _turned(
+    low: Lowering, sizes: Mapping[str, int], a: Named, b: Named, order: Sequence[str], out: Sequence[str], y: Place
+) -> None:
+    """Emit the contraction with its names in `order`, then the one with the names in `out`."""
+    turned = low.scratch(y.dtype, prod(sizes[name] for name in out))
+    contract(low, sizes, a, b, order, turned)
+    steps = dict(zip(order, contiguous([sizes[name] for name in order]), strict=True))
+    low.loop([sizes[name] for name in out], [(turned, [steps[name] for name in out])], [], y)
 
 
 def _summed_alone(low: Lowering, sizes: Mapping[str, int], a: Named, b: Named, out: Sequence[str]) -> Named:
@@ -141,7 +153,8 @@ class _Product:
     out: list[str]
     y: Place
 
-    def emit(self) -> None:
+    def emitted(self) -> bool:
+        """Emit the calls; False, and none emitted, where it would take many."""
         steps = dict(zip(self.out, contiguous([self.sizes[name] for name in self.out]), strict=True))
         columns = self._group(self.b, self.a, steps, self.out)
         rest = self.out[: len(self.out) - len(columns)]
@@ -167,6 +180,8 @@ class _Product:
         stack = [name for name in rest if name not in rows]
         strides = [[t.get(name, 0) for name in stack] for t in (self.a.strides, self.b.strides, steps)]
         *around, outer, batch = [(1, 0, 0, 0)] * 2 + merged([self.sizes[name] for name in stack], *strides)
+        if prod(row[0] for row in around) > _MOST_CALLS:
+            return False
         sizes = [x for side, last in enumerate(own, start=1) for x in (outer[side], batch[side], *last)]
         for index in itertools.product(*(range(row[0]) for row in around)):
             places = [
@@ -175,6 +190,7 @@ class _Product:
             ]
             work = outer[0] * batch[0] * m * k * n
             self.low.call(kernel, outer[0], batch[0], m, k, n, *sizes, *places, work=work)
+        return True
 
     def _last(self, t: Named, names: Sequence[str]) -> int:
         """Distance in `t` along names that are one even axis."""

@@ -26,6 +26,9 @@ from streamrnn.ops._contract import CTYPES, Named, contract
 from streamrnn.ops._moves import contiguous, fill, lower_strided
 from streamrnn.ops._time import joined, one_frame
 
+#: products of one element of every operand that one equation may have
+MAX_PRODUCTS = 1 << 36
+
 
 @dataclass(frozen=True)
 class _Equation:
@@ -103,7 +106,12 @@ class Einsum(Op):
         if dtype not in CTYPES:
             known = ", ".join(d.value for d in CTYPES)
             raise UnsupportedError(f"node '{site.node.name}' (Einsum): {dtype.value} is not supported, only {known}")
-        return (TensorType(dtype, _Equation.of(site).shape),)
+        equation = _Equation.of(site)
+        if prod(equation.sizes.values()) > MAX_PRODUCTS:
+            raise UnsupportedError(
+                f"node '{site.node.name}' (Einsum): its axes {equation.sizes} make more than {MAX_PRODUCTS} products"
+            )
+        return (TensorType(dtype, equation.shape),)
 
     def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
         equation = _Equation.of(site)
@@ -113,7 +121,7 @@ class Einsum(Op):
             assert value is not None
             shape = tuple(equation.sizes[name] for name in names)
             operands += [np.broadcast_to(value, shape), [numbers[name] for name in names]]
-        return (np.asarray(np.einsum(*operands, [numbers[name] for name in equation.out])),)  # type: ignore[call-overload]
+        return (np.asarray(np.einsum(*operands, [numbers[name] for name in equation.out], optimize="greedy")),)  # type: ignore[call-overload]
 
     def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
         equation = _Equation.of(site)
