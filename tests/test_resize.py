@@ -64,7 +64,8 @@ class TestResize(Contract):
         timed(sized((1, 3, 7, 4), 1, 3, 7, 9), 2),
         timed(sized((1, 3, 7, 4), 9, axes=(3,)), 2),
         timed(scaled((1, 3, 4, 7), 1, 1, 2.0, 1), 3),
-        timed(scaled((1, 2, 6, 5), 1, 1, 2.0, 2.0), 2, "resizes time"),
+        timed(scaled((1, 2, 6, 5), 1, 1, 2.0, 2.0), 2, "not by repeating"),
+        timed(scaled((1, 2, 6, 5), 1, 1, 2.0, 2.0, mode="nearest"), 2, "makes 2 frames of each"),
         timed(sized((1, 2, 6, 5), 6, 10, axes=(2, 3), keep_aspect_ratio_policy="not_larger"), 2, "proportion"),
     ]
 

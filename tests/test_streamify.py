@@ -111,6 +111,21 @@ def test_a_decoder_behind_a_strided_encoder_gives_a_frame_for_each_frame(
     assert_prefix_law(path, engine, 50)
 
 
+@pytest.mark.parametrize(("mode", "chunk"), [("half_pixel", 1), ("asymmetric", 2)])
+def test_frames_repeated_behind_a_strided_encoder_are_frames_again(tmp_path: Path, mode: str, chunk: int) -> None:
+    down, k = conv("x", "a", "down", 5, 1, (1, 1), 3)
+    cell, w = gru("a", "b", "cell")
+    scales = {"scales": np.array([1, 1, 3], np.float32)}
+    rounding = {"half_pixel": "round_prefer_floor", "asymmetric": "floor"}[mode]
+    up = h.make_node(
+        "Resize", ["b", "", "scales"], ["y"], coordinate_transformation_mode=mode, nearest_mode=rounding, name="up"
+    )
+    path = clip_model(tmp_path, [*down, *cell, up], {**k, **w, **scales}, {"y": [1, C, "Y"]})
+    engine = Engine(convert(path, lookahead=chunk))
+    assert (engine.frames, engine.stride) == (3 * chunk, 1)
+    assert_prefix_law(path, engine, 48)
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_random_stacks_of_convolutions_joins_and_cells_keep_the_prefix_law(tmp_path: Path, data: st.DataObject) -> None:

@@ -12,6 +12,7 @@ The place of output element i of n', where the input has n elements and s is the
 Inputs      X, roi [start .., end ..] (for tf_crop_and_resize), scales or sizes, for all axes or for `axes`; constant.
 Attributes  mode, coordinate_transformation_mode, nearest_mode, cubic_coeff_a, exclude_outside, extrapolation_value, axes,
             keep_aspect_ratio_policy, antialias.
+Over time   each frame may be repeated, where a convolution with such a stride came before.
 Source      onnx.ai/onnx/operators/onnx__Resize.html; Keys 1981. Places are computed in float32, and align_corners counts whole
             elements, as in onnxruntime.
 """
@@ -216,7 +217,7 @@ class Resize(Op):
         if x.axis is None or x.axis not in axes:
             return Streamed((x,))
         if x.axis in self._changed(site):
-            raise site.not_streamable("it resizes time")
+            return self._repeated(site, x)
         if site.has(3) and _choice(site, "keep_aspect_ratio_policy", _POLICIES) != "stretch":
             raise site.not_streamable("it keeps the proportion to the length of the clip (keep_aspect_ratio_policy)")
         # the step has other frames than the clip, so time is none of the axes that are spoken of
@@ -227,6 +228,21 @@ class Resize(Op):
             if value is not None and len(value) > cut[-1]:
                 consts[index] = np.delete(value, cut)
         return Streamed((x,), {"axes": tuple(a for a in axes if a != x.axis)}, consts)
+
+    def _repeated(self, site: Site, x: StreamType) -> Streamed:
+        """Time where every frame is repeated as often as frames were taken together before. Raises NotStreamableError."""
+        assert x.axis is not None
+        axes, time = self._axes(site), self._axes(site)[x.axis]
+        taps, times = self._taps(site, time), time.count // time.n
+        if not taps.moves or time.count != times * time.n or (taps.index[:, 0] != np.arange(time.count) // times).any():
+            raise site.not_streamable("it resizes time, and not by repeating each frame")
+        if x.stride % times:
+            raise site.not_streamable(f"it makes {times} frames of each frame, which is {x.stride} input frames long")
+        scales = np.array([axes[d].scale for d in self._own_axes(site)], np.float32)
+        if any(int(np.floor(a.n * a.scale)) != a.count for a in axes.values()):
+            raise site.not_streamable("it resizes time and, to given sizes, other axes")
+        y = StreamType(x.axis, x.delay * times, x.stride // times)
+        return Streamed((y,), consts={2: scales, 3: np.zeros(0, np.int64)} if site.has(3) else {})
 
     def lower(self, site: Site, low: Lowering) -> None:
         shape, axes = list(site.type(0).shape), self._changed(site)
