@@ -316,6 +316,12 @@ class TestMeasures:
     ) -> None:
         assert overflowed({"s": np.array(expected)}, {"s": np.array(found)}) is over
 
+    def test_nan_of_the_file_itself_ends_the_comparison_once_it_reaches_other_states(self) -> None:
+        ring, cell = np.array([np.nan, np.nan]), np.zeros(2)
+        assert overflowed({"ring": ring, "cell": cell}, {"ring": ring, "cell": ring})
+        assert not overflowed({"ring": ring, "cell": cell}, {"ring": ring, "cell": cell})
+        assert not overflowed({"ring": cell, "cell": cell}, {"ring": cell, "cell": ring})
+
     def test_a_nudge_moves_each_float_by_its_last_bit(self) -> None:
         before = {"x": floats(1, 100), "k": np.arange(3)}
         after = nudged(before, 0)

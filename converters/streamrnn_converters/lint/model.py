@@ -179,7 +179,8 @@ def _is_batch(graph: Graph, places: Mapping[str, int | None], size: int) -> bool
 def _clips(model: RawModel, graph: Graph, axes: Mapping[str, int], window: str) -> Iterator[Finding]:
     declared = {i.name: i.dims for i in model.inputs}
     if not window:
-        fixed = {name: dim for name, axis in axes.items() if isinstance(dim := declared[name][axis], int) and dim > 1}
+        dims = ((name, declared[name][axis]) for name, axis in axes.items() if declared[name])
+        fixed = {name: dim for name, dim in dims if isinstance(dim, int) and dim > 1}
         for name, dim in list(fixed.items())[:1]:
             yield finding("SR303", f"input '{name}'", f"it holds clips of {dim} frames")
         return
