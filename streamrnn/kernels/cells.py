@@ -19,12 +19,17 @@ Common to all cells:
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import numpy as np
 
 from streamrnn.kernels._jit import device, f32, f32p, i32p, i64, kernel
 from streamrnn.kernels.activations import gate_sigmoid, gate_tanh
 from streamrnn.kernels.dense import dense
 from streamrnn.kernels.simd import LANES, Vec, above, below, fma, load_lanes, splat, store_lanes, vload, vstore
+
+#: a gate activation: a device function of a vector, alpha and beta
+Activation: TypeAlias = Any
 
 ONE = np.float32(1)
 ZERO = np.float32(0)
@@ -66,6 +71,26 @@ def frame_at(t: i64, length: i64, reverse: i64) -> i64:
     return t
 
 
+@device
+def lstm_units(
+    f: Activation, f0: f32, f1: f32, g: Activation, g0: f32, g1: f32, hh: Activation, h0: f32, h1: f32,
+    gate_i: Vec, gate_o: Vec, gate_f: Vec, gate_c: Vec, cell: Vec,
+    use_peephole: i64, peephole: f32p, at: i64, couple: i64, clip: f32,
+) -> tuple[Vec, Vec]:  # fmt: skip
+    """The new c and h of 16 hidden units from the sums of their gates and the old c; see `lstm`."""
+    if use_peephole != 0:
+        gate_i = fma(vload(peephole, at), cell, gate_i)
+        gate_f = fma(vload(peephole, at + 2 * LANES), cell, gate_f)
+    gate_i = f(clipped(gate_i, clip), f0, f1)
+    gate_f = f(clipped(gate_f, clip), f0, f1)
+    if couple != 0:
+        gate_f = ONE - gate_i
+    cell = fma(gate_f, cell, gate_i * g(clipped(gate_c, clip), g0, g1))
+    if use_peephole != 0:
+        gate_o = fma(vload(peephole, at + LANES), cell, gate_o)
+    return cell, f(clipped(gate_o, clip), f0, f1) * hh(cell, h0, h1)
+
+
 @kernel
 def lstm(
     frames: i64, skip: i64, batch: i64, n_hidden: i64, reverse: i64, y_row: i64, y_at: i64,
@@ -104,18 +129,10 @@ def lstm(
                 gate_c = vload(x, xo + o + 3 * LANES) + vload(sums, so + o + 3 * LANES)
                 at = b * n_hidden + first
                 left = n_hidden - first
-                cell = load_lanes(c, at, left)
-                if use_peephole != 0:
-                    gate_i = fma(vload(peephole, 3 * first), cell, gate_i)
-                    gate_f = fma(vload(peephole, 3 * first + 2 * LANES), cell, gate_f)
-                gate_i = act_f(clipped(gate_i, clip), alpha_f, beta_f)
-                gate_f = act_f(clipped(gate_f, clip), alpha_f, beta_f)
-                if couple != 0:
-                    gate_f = ONE - gate_i
-                cell = fma(gate_f, cell, gate_i * act_g(clipped(gate_c, clip), alpha_g, beta_g))
-                if use_peephole != 0:
-                    gate_o = fma(vload(peephole, 3 * first + LANES), cell, gate_o)
-                new = act_f(clipped(gate_o, clip), alpha_f, beta_f) * act_h(cell, alpha_h, beta_h)
+                cell, new = lstm_units(
+                    act_f, alpha_f, beta_f, act_g, alpha_g, beta_g, act_h, alpha_h, beta_h, gate_i, gate_o, gate_f, gate_c,
+                    load_lanes(c, at, left), use_peephole, peephole, 3 * first, couple, clip,
+                )  # fmt: skip
                 store_lanes(c, at, left, cell)
                 store_lanes(h, at, left, new)
                 store_lanes(y, row + first, left, new)

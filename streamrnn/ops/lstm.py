@@ -25,7 +25,20 @@ from streamrnn.kernels.simd import LANES, tiles
 from streamrnn.ops import _recurrent as rec
 
 _H, _C = 5, 6  # inputs of the initial states
-_DEFAULTS = ("Sigmoid", "Tanh", "Tanh")
+DEFAULTS = ("Sigmoid", "Tanh", "Tanh")
+
+
+def gates(site: Site, d: int, sums: Array, cell: Array, peepholes: Array) -> tuple[Array, Array]:
+    """The new h and c of direction d from the sums of the gates [4H], the old c and P [3H], in NumPy."""
+    f, g, hh = (a.numpy for a in rec.gate_activations(site, DEFAULTS)[d])
+    limit = rec.clip_of(site) or np.inf
+    zi, zo, zf, zc = sums.reshape(4, -1)
+    pi, po, pf = peepholes.reshape(3, -1)
+    i = f(np.clip(zi + pi * cell, -limit, limit))
+    forget = 1 - i if site.attr_int("input_forget", 0) else f(np.clip(zf + pf * cell, -limit, limit))
+    cell = forget * cell + i * g(np.clip(zc, -limit, limit))
+    o = f(np.clip(zo + po * cell, -limit, limit))
+    return o * hh(cell), cell
 
 
 @register
@@ -36,7 +49,7 @@ class LSTM(Op):
     tolerance = Tolerance(2e-6, 2e-5)
 
     def infer(self, site: Site) -> tuple[TensorType, ...]:
-        types = rec.recurrent_types(site, 4, (_H, _C), _DEFAULTS)
+        types = rec.recurrent_types(site, 4, (_H, _C), DEFAULTS)
         if site.has(7) and site.type(7).shape != (types[0].shape[1], 3 * types[0].shape[3]):
             raise site.shape_error(f"P {site.type(7).shape} should be {(types[0].shape[1], 3 * types[0].shape[3])}")
         return types
@@ -51,19 +64,10 @@ class LSTM(Op):
         Y = np.zeros((S, D, batch, H), x.dtype)
         h = rec.first_state(h0, (D, batch, H), x, lens)
         c = rec.first_state(c0, (D, batch, H), x, lens)
-        chosen = rec.gate_activations(site, _DEFAULTS)
-        limit = rec.clip_of(site) or np.inf
         for d, b, t in rec.visits(site, S, batch, lens):
-            f, g, hh = (a.numpy for a in chosen[d])
             bias = np.zeros(8 * H) if B is None else B[d]
-            pi, po, pf = (np.zeros(3 * H) if P is None else P[d]).reshape(3, H)
-            cell = c[d, b]
-            zi, zo, zf, zc = (W[d] @ x[t, b] + R[d] @ h[d, b] + bias[: 4 * H] + bias[4 * H :]).reshape(4, H)
-            i = f(np.clip(zi + pi * cell, -limit, limit))
-            forget = 1 - i if site.attr_int("input_forget", 0) else f(np.clip(zf + pf * cell, -limit, limit))
-            cell = forget * cell + i * g(np.clip(zc, -limit, limit))
-            o = f(np.clip(zo + po * cell, -limit, limit))
-            c[d, b], h[d, b] = cell, o * hh(cell)
+            sums = W[d] @ x[t, b] + R[d] @ h[d, b] + bias[: 4 * H] + bias[4 * H :]
+            h[d, b], c[d, b] = gates(site, d, sums, c[d, b], np.zeros(3 * H) if P is None else P[d])
             Y[t, d, b] = h[d, b]
         return Y, h, c
 
@@ -81,7 +85,7 @@ class LSTM(Op):
         use_lens, lens = rec.sequence_lens(site, low)
         recurrent = low.scratch(DType.F32, batch * 4 * tiles(H) * LANES)
         skip = low.skip(S)
-        for d, chosen in zip(rec.directions(site), rec.gate_activations(site, _DEFAULTS), strict=True):
+        for d, chosen in zip(rec.directions(site), rec.gate_activations(site, DEFAULTS), strict=True):
             k = d.index
             x = rec.projected(site, low, W[k], (bias[k, : 4 * H] + bias[k, 4 * H :]).reshape(4, H))
             rows = np.zeros((3, H), np.float32) if peephole is None else peephole[k].reshape(3, H)
