@@ -13,6 +13,7 @@ from control_files import CONDITION, NUMBER, body, check, converted, loop, node,
 from onnx_files import BOOL, F32, I64, Typed, branch, make, noise
 
 from streamrnn import StreamRNNError, UnsupportedError
+from streamrnn.errors import OpenValueError
 
 X: Typed = ("x", F32, [2, 3])
 GO: Typed = ("go", BOOL, [])
@@ -55,6 +56,21 @@ def test_a_loop_of_unknown_length_may_not_stack(tmp_path: Path) -> None:
     model = make([loop(STEP, [("a", A0, "t")], ["p"])], [X, typed(A0, "a0"), ("trip", I64, [])], out("a_end", "p_all"))
     refused(model, tmp_path, r"the length of what it stacks.*--bind trip=VALUE")
     check(model, tmp_path, {"x": A0, "a0": A0, "trip": np.array(3)}, bind=["trip"])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ([node("Unsqueeze", ["i", "zero"], ["j"]), node("Slice", ["a", "zero", "j"], ["b"])], "the ends"),
+        ([node("Concat", ["a", "x"], ["b"], axis=0)], "at first and"),
+    ],
+)
+def test_what_has_to_be_written_out_needs_a_known_length(tmp_path: Path, nodes: list[onnx.NodeProto], message: str) -> None:
+    inputs = [X, ("trip", I64, [])]
+    model = make([loop(nodes, [("a", A0, "b")])], [*inputs, typed(A0, "a0")], out("a_end"), {"zero": np.array([0])})
+    with pytest.raises(OpenValueError, match=rf"\(Loop\): .*{message}.*written out.*--bind trip=VALUE") as error:
+        converted(model, tmp_path)
+    assert error.value.inputs == ("trip",)
 
 
 def test_a_large_number_of_iterations_is_neither_tabled_nor_computed(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from streamrnn.errors import ModelFileError, UnsupportedError
+from streamrnn.errors import ModelFileError, OpenValueError, UnsupportedError
 from streamrnn.ir.graph import Graph, Node, Stage
 from streamrnn.ir.op import Site, find_op
 from streamrnn.ir.types import TensorType
@@ -37,10 +37,9 @@ def refused(raw: RawNode, reason: str) -> UnsupportedError:
     return UnsupportedError(f"node '{raw.name}' ({raw.op}): {reason}")
 
 
-def remedy(walk: Walk, names: Sequence[str]) -> str:
-    """What to bind so that `names` are constants."""
-    depends = walk.open_inputs([name for name in names if name])
-    return ", ".join(f"--bind {name}=VALUE" for name in depends) or "export the model without it"
+def open_value(walk: Walk, raw: RawNode, reason: str, names: Sequence[str]) -> OpenValueError:
+    """The error of a node that cannot be compiled before `names` are constants."""
+    return OpenValueError.at(f"node '{raw.name}' ({raw.op}): {reason}", 0, walk.open_inputs([name for name in names if name]))
 
 
 def body_of(raw: RawNode, key: str, inputs: int, outputs: int) -> RawGraph:

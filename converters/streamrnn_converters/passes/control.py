@@ -25,9 +25,8 @@ from streamrnn_converters.passes.bodies import (
     graph_of,
     inside,
     malformed,
+    open_value,
     problems,
-    refused,
-    remedy,
     walked,
 )
 from streamrnn_converters.passes.repeat import Repeat
@@ -61,12 +60,14 @@ def _if(walk: Walk, raw: RawNode, inputs: tuple[str, ...], scope: Scope) -> None
         return
     for then, other in zip(bodies[0].outputs, bodies[1].outputs, strict=True):
         if then in walk.sequences or other in walk.sequences:
-            raise refused(raw, f"its branches give sequences; fix what its condition depends on: {remedy(walk, inputs)}")
+            raise open_value(walk, raw, "its condition is computed at run time, and its branches give sequences", inputs)
         if walk.types[then] != walk.types[other]:
-            raise refused(
+            raise open_value(
+                walk,
                 raw,
                 f"its condition is computed at run time, and its branches give {walk.types[then]} and {walk.types[other]}, "
-                f"where a compiled step has fixed shapes; fix what the condition depends on: {remedy(walk, inputs)}",
+                f"but a compiled step has fixed shapes",
+                inputs,
             )
     shared = captures(walk, bodies)
     outputs = [walk.define(raw.outputs[k], scope) for k in wanted]

@@ -237,7 +237,7 @@ class Walk:
 
     def traced(self, error: StreamRNNError, inputs: Sequence[str]) -> StreamRNNError:
         """The error, with the model's inputs that the open value of a node with these inputs depends on."""
-        if isinstance(error, OpenValueError):
+        if isinstance(error, OpenValueError) and not error.inputs:
             return error.depending_on(self.open_inputs(inputs[error.index : error.index + 1]))
         return error
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from streamrnn.ir.graph import Node
 from streamrnn.ir.types import DType, TensorType
-from streamrnn_converters.passes.bodies import Walked, captures, enter, graph_of, refused, remedy
+from streamrnn_converters.passes.bodies import Walked, captures, enter, graph_of, open_value, refused
 from streamrnn_converters.passes.edit import live_nodes, renamed
 from streamrnn_converters.passes.loops import Carried, Counted, LoopBody
 from streamrnn_converters.passes.unroll import Scanned
@@ -147,10 +147,12 @@ class Recurrence:
         """Enter a Loop that runs while its condition holds. Raises UnsupportedError."""
         walk = self.walk
         if self.stacked:
-            raise refused(
+            raise open_value(
+                walk,
                 self.raw,
-                f"how often it runs is known at run time only, and so is the length of what it stacks, but a compiled step has "
-                f"fixed shapes; bind what that depends on: {remedy(walk, [trip, start, condition])}",
+                "how often it runs is known at run time only, and so is the length of what it stacks, but a compiled step has "
+                "fixed shapes",
+                [trip, start, condition],
             )
         if not trip and condition in walk.constants:
             raise refused(self.raw, "it never ends: it has no trip count, and its condition is always true; export it again")

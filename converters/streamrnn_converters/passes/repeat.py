@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamrnn.errors import ShapeError, UnsupportedError
+from streamrnn.errors import OpenValueError, ShapeError, UnsupportedError
 from streamrnn.ir.graph import Array
 from streamrnn.ir.types import DType, TensorType
 from streamrnn.plan import MAX_TRIPS
 from streamrnn_converters.onnx.raw import RawGraph, reads
-from streamrnn_converters.passes.bodies import Walked, blame, problems, refused, remedy, walked
+from streamrnn_converters.passes.bodies import Walked, blame, open_value, problems, refused, walked
 from streamrnn_converters.passes.loops import Carried, Counted
 from streamrnn_converters.passes.recurrence import Recurrence
 from streamrnn_converters.passes.sequences import Stack, TensorList, items
@@ -78,24 +78,29 @@ class Repeat:
         body = walked(self.walk, self.raw, form.body, form.scope, self._inputs(), self._results())
         if problems(self.walk, body):
             if not self._unrolled():
-                blame(self.walk, self.raw, tuple(n for n in self.raw_inputs() if n), form.scope, [body])
+                self._check_fixed(self._open(body))
+                given = (self.trip, self.start, *form.initial, *(s.value for s in form.scanned))
+                blame(self.walk, self.raw, tuple(name for name in given if name), form.scope, [body])
             return
         reason = self._unfit(body)
         if not reason:
             self._enter(body)
         elif not self._unrolled():
-            raise refused(self.raw, reason)
+            self._check_fixed(reason)
+            raise refused(self.raw, f"{reason}; export the model with a shorter loop, or with one shape")
 
-    def raw_inputs(self) -> tuple[str, ...]:
-        return (self.trip, self.start, *self.form.initial, *(s.value for s in self.form.scanned))
+    def _check_fixed(self, why: str) -> None:
+        """OpenValueError where each iteration has to be written out, for a reason, and nobody knows how many there are."""
+        if why and (self.trip or self.start):
+            reason = f"{why}, so each iteration has to be written out, but how often it runs is known at run time only"
+            raise open_value(self.walk, self.raw, reason, [self.trip, self.start])
 
-    def _check_fixed(self, what: str) -> None:
-        if self.trip or self.start:
-            raise refused(
-                self.raw,
-                f"{what}, so each iteration has to be written out, but how often it runs is known at run time only; bind what "
-                f"that depends on: {remedy(self.walk, [self.trip, self.start])}",
-            )
+    def _open(self, body: Walked) -> str:
+        """What in a body has to be known at conversion, "" where that is not all that is wrong with it."""
+        errors = [self.walk.bad_nodes[node.name] for node in body.nodes if node.name in self.walk.bad_nodes]
+        if not errors or not all(isinstance(error, OpenValueError) for error in errors):
+            return ""
+        return f"in its body, {errors[0].reason}" if isinstance(errors[0], OpenValueError) else ""
 
     def _unrolled(self) -> bool:
         """Whether writing out every iteration works, and if so, that is done."""
@@ -144,8 +149,7 @@ class Repeat:
             if walk.types[result] != first:
                 return (
                     f"what it carries as '{form.body.inputs[2 * form.counts + k].name}' is {first} at first and "
-                    f"{walk.types[result]} later, but a compiled step has fixed shapes; export the model with a loop of fixed "
-                    f"length, or with one shape"
+                    f"{walk.types[result]} later, but a compiled step has fixed shapes"
                 )
         return ""
 

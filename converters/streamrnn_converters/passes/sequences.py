@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamrnn.errors import ShapeError, UnsupportedError
+from streamrnn.errors import OpenValueError, ShapeError, UnsupportedError
 from streamrnn.ir.graph import Node
 from streamrnn_converters.onnx.raw import RawNode
 
@@ -94,10 +94,8 @@ def _position(walk: Walk, raw: RawNode, inputs: Sequence[str], index: int, count
     else:
         value = walk.constants.get(inputs[index])
         if value is None:
-            raise UnsupportedError(
-                f"node '{raw.name}' ({raw.op}): its position is computed at run time, but a compiled step has sequences of "
-                f"fixed length; bind what it depends on (--bind NAME=VALUE)"
-            )
+            reason = "its position is computed at run time, but a compiled step has sequences of fixed length"
+            raise OpenValueError.at(f"node '{raw.name}' ({raw.op}): {reason}", index)
         place = int(value.item()) if value.size == 1 else count + end
     if not -count <= place < count + end:
         raise ShapeError(f"node '{raw.name}' ({raw.op}): position {place} is out of range for {count} items")
@@ -118,10 +116,8 @@ def _stacked(walk: Walk, raw: RawNode, found: TensorList) -> Stack:
         return found.stack
     types = {walk.types[name] for name in found.names}
     if len(types) != 1:
-        raise UnsupportedError(
-            f"node '{raw.name}' ({raw.op}): its position is computed at run time, and the sequence has items of "
-            f"{len(types)} different types; a compiled step has fixed shapes"
-        )
+        reason = f"its position is computed at run time, and the sequence has items of {len(types)} different types"
+        raise OpenValueError.at(f"node '{raw.name}' ({raw.op}): {reason}, but a compiled step has fixed shapes", 1)
     return Stack(_joined(walk, raw.name, found.names, 0, new_axis=True), 0, len(found), keep=False)
 
 
@@ -188,10 +184,8 @@ def _split(walk: Walk, raw: RawNode, inputs: tuple[str, ...], scope: Scope) -> N
     if len(inputs) > 1 and inputs[1]:
         value = walk.constants.get(inputs[1])
         if value is None:
-            raise UnsupportedError(
-                f"node '{raw.name}' ({raw.op}): the sizes of its pieces are computed at run time, but a compiled step has "
-                f"fixed shapes; bind what they depend on (--bind NAME=VALUE)"
-            )
+            reason = "the sizes of its pieces are computed at run time, but a compiled step has fixed shapes"
+            raise OpenValueError.at(f"node '{raw.name}' ({raw.op}): {reason}", 1)
         if value.ndim == 0:
             piece = max(1, int(value))
             sizes = [min(piece, size - at) for at in range(0, size, piece)]

@@ -11,7 +11,7 @@ import numpy as np
 
 from streamrnn.errors import ShapeError
 from streamrnn_converters.onnx.raw import RawGraph, RawNode
-from streamrnn_converters.passes.bodies import inside, refused, remedy
+from streamrnn_converters.passes.bodies import inside, open_value, refused
 
 if TYPE_CHECKING:
     from streamrnn_converters.passes.fold import Scope, Walk
@@ -157,10 +157,7 @@ def _arguments(walk: Walk, form: Form, trip: int, carried: Sequence[str]) -> lis
 def _holds(walk: Walk, form: Form, condition: str) -> bool:
     value = walk.constants.get(condition)
     if condition in walk.failed or value is None:
-        raise refused(
-            form.raw,
-            f"how often it runs is known at run time only; bind what that depends on: {remedy(walk, [condition])}",
-        )
+        raise open_value(walk, form.raw, "how often it runs is known at run time only", [condition])
     return bool(value.all())
 
 
