@@ -20,6 +20,7 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
+WAYS = ("flip", "double", "cut")
 FINE = ("refused", "right", "unjudged")
 #: seconds for one copy before it counts as a hang
 PATIENCE = 120.0
@@ -45,8 +46,8 @@ class Damage:
 def damages(count: int, places: Sequence[int], seed: int) -> list[Damage]:
     """`count` damages at some of the `places`, each way as often as the others."""
     rng = random.Random(seed)
-    ways = ("flip", "double", "cut")
-    return [Damage(ways[k % 3], rng.choice(places), 1 << rng.randrange(8)) for k in range(count)]
+    ways = WAYS
+    return [Damage(ways[k % len(ways)], rng.choice(places), 1 << rng.randrange(8)) for k in range(count)]
 
 
 def structure(data: bytes, longest: int = 64) -> list[int]:

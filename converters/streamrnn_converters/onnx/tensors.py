@@ -105,11 +105,16 @@ def _external(tensor: TensorProto, where: str, path: Path, nbytes: int) -> Array
     folder = path.resolve().parent
     try:
         target = (folder / location).resolve()
-    except (OSError, ValueError):  # no name of a file at all
-        location = ""
+        there = target.is_file()
+    except (OSError, ValueError):
+        raise ModelFileError(
+            f"{where}: its data lies in {location[:40]!r}, which is no name of a file; the file is altered, get it again"
+        ) from None
     if not location or Path(location).is_absolute() or not target.is_relative_to(folder):
-        raise ModelFileError(f"{where}: its data lies at {location!r}, outside the model's folder; such a file is not read")
-    if not target.is_file():
+        raise ModelFileError(
+            f"{where}: its data lies at {location[:200]!r}, outside the model's folder; such a file is not read"
+        )
+    if not there:
         raise ModelFileError(f"{where}: its data lies in '{location}', which is not there; put that file beside the model")
     offset, length = (_number(entries.get(key, ""), default, where) for key, default in (("offset", 0), ("length", nbytes)))
     size = target.stat().st_size

@@ -30,6 +30,12 @@ def align(graph: Graph) -> Graph:
 def _renamed(graph: Graph, wanted: Mapping[str, str]) -> Graph:
     """Give delayed outputs the names that the file knows; what had the name is called <name>.early."""
     names = {late: name for late, name in wanted.items() if late != name}
+    for name in names.values():
+        if name in graph.inputs:
+            raise NotStreamableError(
+                f"output '{name}' is the input of that name as it is, and the other outputs lag behind it; leave it out "
+                f"(--outputs), or use window mode (--mode window)"
+            )
     names.update({name: f"{name}.early" for name in names.values()})
 
     def new(name: str) -> str:
