@@ -17,7 +17,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from streamrnn.kernels._jit import device, f32p, i64, i64p, kernel
-from streamrnn.kernels.simd import LANES, Vec, fma, splat, store_lanes, vload, vstore
+from streamrnn.kernels.cells import store_lanes
+from streamrnn.kernels.simd import LANES, Vec, fma, splat, vload, vstore
 
 ZERO = np.float32(0)
 

@@ -12,7 +12,7 @@ from streamrnn.ir.graph import Array
 from streamrnn.ir.lowering import Lowering, Place
 from streamrnn.ir.op import Site, StateSpec, Streamed
 from streamrnn.ir.types import DType, StreamType, TensorType
-from streamrnn.kernels import activations, dense
+from streamrnn.kernels import activations
 from streamrnn.kernels._jit import Binding, Device
 from streamrnn.kernels.simd import LANES, tiles
 from streamrnn.ops._spatial import require_f32
@@ -218,23 +218,9 @@ def visits(site: Site, frames: int, batch: int, lens: Array | None) -> Iterator[
                 yield d.index, b, length - 1 - t if d.reverse else t
 
 
-def pack_gates(M: Array, bias: Array) -> Array:
-    """Weights for `dense` from M [G * H, n] and bias [G, H]; a row of the product is [tile][gate][16], zero behind H."""
-    G, H = bias.shape
-    rows = np.concatenate([bias[None], M.reshape(G, H, -1).transpose(2, 0, 1)])
-    lanes = np.zeros((len(rows), G, tiles(H) * LANES), np.float32)
-    lanes[:, :, :H] = rows
-    return pack_lanes(lanes.reshape(len(rows), G, tiles(H), LANES).transpose(0, 2, 1, 3).reshape(len(rows), -1))
-
-
-def projected(site: Site, low: Lowering, W: Array, bias: Array) -> Place:
-    """The call that multiplies all frames of X by W [G * H, n_in], and where its result [S][B][tile][G][16] lies."""
-    (S, batch, n_in), (G, H) = site.type(0).shape, bias.shape
-    width = G * tiles(H) * LANES
-    place = low.scratch(DType.F32, S * batch * width)
-    weights = low.weight(pack_gates(W, bias))
-    low.call(dense.dense, S * batch, n_in, width, weights, low.input(0), place, work=S * batch * n_in * width)
-    return place
+def gate_rows(M: Array, H: int) -> Array:
+    """Rows [n * G, H] from M [G * H, n]: for each column of M one row per gate."""
+    return M.reshape(-1, H, M.shape[1]).transpose(2, 0, 1).reshape(-1, H)
 
 
 def pack_lanes(rows: Array) -> Array:

@@ -69,30 +69,38 @@ class GRU(Op):
         return rec.recurrent_stream(site, streams, ("h",), (_H,))
 
     def lower(self, site: Site, low: Lowering) -> None:
-        S, batch, _ = site.type(0).shape
+        rec.require_f32(site)
+        S, batch, n_in = site.type(0).shape
         W, R = (site.need_const(i, what) for i, what in ((1, "W"), (2, "R")))
         D, H = R.shape[0], R.shape[2]
         bias = site.need_const(3, "B") if site.has(3) else np.zeros((D, 6 * H), np.float32)
         after = site.attr_int("linear_before_reset", 0) != 0
-        y = low.output(0)
+        x, y = low.input(0), low.output(0)
         h = rec.initial_state(site, low, _H, 1)
         use_lens, lens = rec.sequence_lens(site, low)
-        skip, width = low.skip(S), tiles(H) * LANES
-        scratch = [
-            low.scratch(DType.F32, n)
-            for n in ((batch * 3 * width,) if after else (batch * 2 * width, batch * width, batch * H))
-        ]
+        scratch = low.scratch(DType.F32, H if after else 3 * tiles(H) * LANES)
+        skip = low.skip(S)
         for d, chosen in zip(rec.directions(site), rec.gate_activations(site, _DEFAULTS), strict=True):
             k = d.index
-            (bz, br, bn, cz, cr, cn), no = bias[k].reshape(6, H), np.zeros(H)
-            x = rec.projected(site, low, W[k], np.stack([bz + cz, br + cr, bn if after else bn + cn]))
-            if after:
-                packed = [rec.pack_gates(R[k], np.stack([no, no, cn]))]
-            else:
-                packed = [rec.pack_gates(R[k][: 2 * H], np.stack([no, no])), rec.pack_gates(R[k][2 * H :], no[None])]
+            weights = [low.weight(a) for a in (_after if after else _before)(W[k], R[k], bias[k].reshape(6, H))]
+            kernel = cells.gru if after else cells.gru_reset_first
             low.call(
-                (cells.gru if after else cells.gru_reset_first).bind(**rec.bindings(chosen, ("f", "g"))),
-                S, skip, batch, H, int(d.reverse), D * batch * H, k * batch * H, use_lens, rec.clip_of(site),
-                *(low.weight(a) for a in packed), lens, x, h.at(k * batch * H), y, *scratch,
-                work=S * batch * 3 * H * H,
+                kernel.bind(**rec.bindings(chosen, ("f", "g"))),
+                S, skip, batch, n_in, H, int(d.reverse), D * batch * H, k * batch * H, use_lens, rec.clip_of(site),
+                *weights, lens, x, h.at(k * batch * H), y, scratch,
+                work=S * batch * 3 * H * (n_in + H),
             )  # fmt: skip
+
+
+def _after(W: Array, R: Array, bias: Array) -> tuple[Array]:
+    """The weights of `cells.gru`."""
+    (bz, br, bn, cz, cr, cn), H = bias, R.shape[1]
+    rows = [np.stack([bz + cz, br + cr, bn, cn]), rec.gate_rows(W, H), rec.gate_rows(R, H)]
+    return (rec.pack_lanes(np.concatenate(rows)),)
+
+
+def _before(W: Array, R: Array, bias: Array) -> tuple[Array, Array]:
+    """The weights of `cells.gru_reset_first`."""
+    H = R.shape[1]
+    rows = [bias[:3] + bias[3:], rec.gate_rows(W, H), rec.gate_rows(R[: 2 * H], H)]
+    return rec.pack_lanes(np.concatenate(rows)), rec.pack_lanes(rec.gate_rows(R[2 * H :], H))

@@ -19,7 +19,6 @@ from streamrnn.ir.lowering import Lowering
 from streamrnn.ir.op import Op, Site, Streamed, Tolerance, register
 from streamrnn.ir.types import DType, StreamType, TensorType
 from streamrnn.kernels import cells
-from streamrnn.kernels.simd import LANES, tiles
 from streamrnn.ops import _recurrent as rec
 
 _H = 5  # input of the initial state
@@ -58,21 +57,22 @@ class RNN(Op):
         return rec.recurrent_stream(site, streams, ("h",), (_H,))
 
     def lower(self, site: Site, low: Lowering) -> None:
-        S, batch, _ = site.type(0).shape
+        rec.require_f32(site)
+        S, batch, n_in = site.type(0).shape
         W, R = (site.need_const(i, what) for i, what in ((1, "W"), (2, "R")))
         D, H = R.shape[0], R.shape[2]
         bias = site.need_const(3, "B") if site.has(3) else np.zeros((D, 2 * H), np.float32)
-        y = low.output(0)
+        x, y = low.input(0), low.output(0)
         h = rec.initial_state(site, low, _H, 1)
         use_lens, lens = rec.sequence_lens(site, low)
-        recurrent = low.scratch(DType.F32, batch * tiles(H) * LANES)
+        xh = low.scratch(DType.F32, n_in + H)
         skip = low.skip(S)
         for d, chosen in zip(rec.directions(site), rec.gate_activations(site, _DEFAULTS), strict=True):
             k = d.index
-            x = rec.projected(site, low, W[k], (bias[k, :H] + bias[k, H:])[None])
+            rows = [(bias[k, :H] + bias[k, H:])[None], rec.gate_rows(W[k], H), rec.gate_rows(R[k], H)]
             low.call(
                 cells.rnn.bind(**rec.bindings(chosen, ("f",))),
-                S, skip, batch, H, int(d.reverse), D * batch * H, k * batch * H, use_lens, rec.clip_of(site),
-                low.weight(rec.pack_gates(R[k], np.zeros((1, H)))), lens, x, h.at(k * batch * H), y, recurrent,
-                work=S * batch * H * H,
+                S, skip, batch, n_in, H, int(d.reverse), D * batch * H, k * batch * H, use_lens, rec.clip_of(site),
+                low.weight(rec.pack_lanes(np.concatenate(rows))), lens, x, h.at(k * batch * H), y, xh,
+                work=S * batch * H * (n_in + H),
             )  # fmt: skip
