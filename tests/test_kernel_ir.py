@@ -7,18 +7,23 @@ import pkgutil
 
 import numpy as np
 import pytest
+from contract import Case, as_dict, floats
+from recurrent import cell
 
-from streamrnn import kernels
+from streamrnn import Engine, Stream, kernels
+from streamrnn.codegen import build
 from streamrnn.codegen.build import link, machine, undefined_symbols
 from streamrnn.codegen.driver import driver_kernels, driver_text
 from streamrnn.codegen.library import compile_missing, kernel_bitcode
 from streamrnn.errors import GraphError
 from streamrnn.ir.lowering import Apply, Place, Register
 from streamrnn.ir.types import DType
+from streamrnn.ir.verify import verify
 from streamrnn.kernels import cells, scalar
 from streamrnn.kernels._jit import Kernel, find_kernel, llvm_type
 from streamrnn.kernels.activations import TABLE
-from streamrnn.ops.pointwise_table import ROWS
+from streamrnn.kernels.simd import ONE_REGISTER
+from streamrnn.ops.pointwise_table import DTYPES, ROWS
 from streamrnn.plan import ALIGN, HEADER, Loop, Slot, StepPlan
 
 #: what every C library has, freestanding ones too
@@ -100,6 +105,30 @@ def test_float32_kernels_never_widen(address: str) -> None:
     ctypes = {ctype.removesuffix("p") for ctype in (*(ctype for _, ctype in kernel.params), str(kernel.returns))}
     if "f64" not in ctypes:
         assert "double" not in text
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        cell("LSTM", 5, 7, 20, batch=5, D=2, direction="bidirectional"),
+        cell("GRU", 5, 7, 20, batch=5, linear_before_reset=1),
+        cell("RNN", 5, 7, 20, batch=5),
+        Case("Conv", (floats(1, 1, 9, 19), floats(2, 36, 9, 3))),
+        Case("Conv", (floats(1, 3, 9, 7), floats(2, 36, 9, 3))),
+        Case("MatMul", (floats(1, 7, 30), floats(2, 30, 70))),
+    ],
+    ids=str,
+)
+def test_the_width_of_registers_changes_no_bits(node: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for wide in (0, 1):
+        monkeypatch.setattr(build, "registers", lambda features, wide=wide: f'@"{ONE_REGISTER}" = constant i8 {wide}')
+        engine = Engine(verify(node.graph()))
+        x = node.inputs[0]
+        assert x is not None
+        found.append(as_dict(engine, Stream(engine).step(x.reshape(engine.inputs["i0"].shape))))
+    for name in node.results:
+        np.testing.assert_array_equal(found[0][name], found[1][name])
 
 
 def test_every_kernel_is_found_by_its_address() -> None:

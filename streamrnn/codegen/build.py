@@ -18,6 +18,7 @@ from streamrnn.codegen.driver import driver_kernels, driver_text
 from streamrnn.codegen.library import cache_folder, compile_missing, kernel_bitcode
 from streamrnn.files import write_aside
 from streamrnn.kernels._jit import Kernel, compilers
+from streamrnn.kernels.simd import ONE_REGISTER
 from streamrnn.plan import StepPlan
 
 _DIGEST = 32
@@ -38,8 +39,8 @@ class Step:
 
 def build(plan: StepPlan, notify: Callable[[str], None] = lambda text: None) -> Step:
     """Machine code for `plan` on this CPU, from the cache where it is there. Raises StreamRNNError."""
-    text, kernels = driver_text(plan), driver_kernels(plan)
     cpu, features = host()
+    text, kernels = f"{driver_text(plan)}\n{registers(features)}", driver_kernels(plan)
     key = _key(text, kernels, cpu, features)
     code = _cached(key)
     if code is not None:
@@ -55,7 +56,7 @@ def object_code(plan: StepPlan) -> bytes:
     """The object file of `plan` for this CPU, made anew."""
     kernels = driver_kernels(plan)
     compile_missing(kernels)
-    return link(driver_text(plan), kernels, machine(*host()))
+    return link(f"{driver_text(plan)}\n{registers(host()[1])}", kernels, machine(*host()))
 
 
 def link(text: str, kernels: list[Kernel], machine: Any) -> bytes:
@@ -70,6 +71,9 @@ def link(text: str, kernels: list[Kernel], machine: Any) -> bytes:
     for function in module.functions:
         if not function.is_declaration and function.name not in exported:
             function.linkage = "internal"
+    for variable in module.global_variables:
+        if variable.name == ONE_REGISTER:
+            variable.linkage = "internal"
     module.verify()
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     options.loop_vectorization = options.slp_vectorization = True
@@ -86,6 +90,11 @@ def host() -> tuple[str, str]:
     if os.environ.get("NUMBA_CPU_NAME"):
         return name, os.environ.get("NUMBA_CPU_FEATURES", "")
     return name, llvm.get_host_cpu_features().flatten()
+
+
+def registers(features: str) -> str:
+    """What `simd.one_register` is on a CPU of these features, as LLVM IR; without it, it is false."""
+    return f'@"{ONE_REGISTER}" = constant i8 {int("+avx512f" in features.split(","))}'
 
 
 @cache

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from streamrnn.files import write_aside
 from streamrnn.kernels._jit import Kernel, find_kernel, llvm_type
+from streamrnn.kernels.simd import ONE_REGISTER
 
 
 def _numba_passes_off() -> None:
@@ -56,7 +57,7 @@ def kernel_bitcode(kernel: Kernel) -> bytes:
             function.linkage = "internal"
             function.add_function_attribute("alwaysinline")
     for variable in module.global_variables:
-        if not variable.is_declaration:
+        if not variable.is_declaration and variable.name != ONE_REGISTER:
             variable.linkage = "internal"
     # a neutral machine: nothing that follows may depend on the CPU
     machine = llvm.Target.from_default_triple().create_target_machine(cpu="generic", opt=1)

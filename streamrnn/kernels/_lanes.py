@@ -13,9 +13,10 @@ from numba.core import cgutils
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-from streamrnn.kernels.simd import LANES, TWO_OVER_PI
+from streamrnn.kernels.simd import LANES, ONE_REGISTER, TWO_OVER_PI
 
 _F32 = ir.FloatType()
+_I8 = ir.IntType(8)
 _I32 = ir.IntType(32)
 _VF = ir.VectorType(_F32, LANES)
 _VI = ir.VectorType(_I32, LANES)
@@ -112,6 +113,19 @@ def _element(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 def _lanes(builder: Any, element: Any) -> Any:
     return builder.bitcast(element, _VF.as_pointer())
+
+
+@intrinsic
+def one_register(typing: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        found = builder.module.globals.get(ONE_REGISTER)
+        if found is None:
+            found = ir.GlobalVariable(builder.module, _I8, ONE_REGISTER)
+            # a linker's own definition replaces this one
+            found.linkage, found.global_constant, found.initializer = "weak", True, _I8(0)
+        return builder.icmp_unsigned("!=", builder.load(found, typ=_I8), _I8(0))
+
+    return types.boolean(), generate
 
 
 @intrinsic

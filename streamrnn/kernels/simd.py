@@ -16,6 +16,9 @@ from streamrnn.kernels._jit import Primitive, f32p
 
 LANES = 16
 
+#: the constant of LLVM IR behind `one_register`, which the linker sets
+ONE_REGISTER = "streamrnn.one_register"
+
 #: the first 224 bits of 2 / pi behind the binary point
 TWO_OVER_PI = 0xA2F9836E_4E441529_FC2757D1_F534DDC0_DB629599_3C439041_FE5163AB
 
@@ -33,6 +36,13 @@ def tiles(n: int) -> int:
 def _where(mask: Any, yes: Real, no: Real) -> Real:
     chosen: Any = np.where(mask, yes, no)
     return np.float32(chosen)
+
+
+@Primitive
+def one_register() -> bool:
+    """Whether a vector is one register of the CPU that the code is linked for. Eight vectors in flight are faster there, where
+    narrower CPUs would run out of registers; what is computed must not depend on it."""
+    return False
 
 
 @Primitive

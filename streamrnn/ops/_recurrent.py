@@ -9,10 +9,10 @@ import numpy as np
 
 from streamrnn.errors import UnsupportedError
 from streamrnn.ir.graph import Array
-from streamrnn.ir.lowering import Lowering, Place
+from streamrnn.ir.lowering import Arg, Lowering, Place
 from streamrnn.ir.op import Site, StateSpec, Streamed
 from streamrnn.ir.types import DType, StreamType, TensorType
-from streamrnn.kernels import activations
+from streamrnn.kernels import activations, dense
 from streamrnn.kernels._jit import Binding, Device
 from streamrnn.kernels.simd import LANES, tiles
 from streamrnn.ops._spatial import require_f32
@@ -218,9 +218,126 @@ def visits(site: Site, frames: int, batch: int, lens: Array | None) -> Iterator[
                 yield d.index, b, length - 1 - t if d.reverse else t
 
 
-def gate_rows(M: Array, H: int) -> Array:
-    """Rows [n * G, H] from M [G * H, n]: for each column of M one row per gate."""
-    return M.reshape(-1, H, M.shape[1]).transpose(2, 0, 1).reshape(-1, H)
+@dataclass(frozen=True)
+class Run:
+    """Directions that one kernel call computes, from `first` on; their activations are the same."""
+
+    first: int
+    count: int
+    reverse: bool
+    activations: Sequence[Activation]
+
+
+def runs(site: Site, defaults: Sequence[str]) -> list[Run]:
+    """The kernel calls of a node."""
+    chosen = gate_activations(site, defaults)
+    names = {tuple((a.kernel.address, a.alpha, a.beta) for a in row) for row in chosen}
+    if len(names) == 1:
+        first = directions(site)[0]
+        return [Run(first.index, len(chosen), first.reverse, chosen[0])]
+    return [Run(d.index, 1, d.reverse, row) for d, row in zip(directions(site), chosen, strict=True)]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What the kernel calls of a recurrent node have in common: its sizes, and what the sums of its gates begin with.
+
+    W [D, gates, H, I], bias [D, gates, H], in the order of the kernel's gates. inside: whether the kernel multiplies the input
+    itself; else one matrix product over all frames does so before.
+    """
+
+    site: Site
+    low: Lowering
+    W: Array
+    bias: Array
+    start: Place
+    inside: bool
+
+    @staticmethod
+    def of(site: Site, low: Lowering, W: Array, bias: Array, able: bool = True) -> Cell:
+        """Emits the product of the input where that is better, or where the kernel is not `able` to make it itself.
+
+        Raises UnsupportedError.
+        """
+        require_f32(site)
+        (S, batch, n_in), (D, gates, H) = site.type(0).shape, bias.shape
+        if able and (S * batch == 1 or n_in <= _FEW):
+            return Cell(site, low, W, bias, low.weight(_in_lanes(bias).swapaxes(1, 2)), True)
+        width = D * gates * tiles(H) * LANES
+        start = low.scratch(DType.F32, S * batch * width)
+        packed = low.weight(np.concatenate([pack_gates(w, b) for w, b in zip(W, bias, strict=True)]))
+        low.call(dense.dense, S * batch, n_in, width, packed, low.input(0), start, work=S * batch * D * gates * H * n_in)
+        return Cell(site, low, W, bias, start, False)
+
+    @property
+    def batch(self) -> int:
+        return self.site.type(0).shape[1]
+
+    @property
+    def hidden(self) -> int:
+        return self.site.type(2).shape[2]
+
+    @property
+    def gates(self) -> int:
+        return int(self.bias.shape[1])
+
+    def lanes(self, gates: int) -> int:
+        """Elements of `gates` gates of one batch entry."""
+        return gates * tiles(self.hidden) * LANES
+
+    def scratch(self, elements: int) -> Place:
+        """Scratch of so many elements for each batch entry."""
+        return self.low.scratch(DType.F32, self.batch * elements)
+
+    def part(self, place: Place, run: Run) -> Place:
+        """Where the directions of `run` begin in Y or in a state."""
+        return place.at(run.first * self.batch * self.hidden)
+
+    def sizes(self, run: Run, use_lens: int, counts_inputs: bool = False) -> tuple[Arg, ...]:
+        """The first arguments of every cell kernel; some have n_in among them."""
+        (S, batch, n_in), D = self.site.type(0).shape, len(directions(self.site))
+        inputs = (n_in if self.inside else 0,) if counts_inputs else ()
+        s_row = 0 if self.inside else D * self.lanes(self.gates)
+        head = (S, self.low.skip(S), batch, *inputs, self.hidden, run.count, int(run.reverse))
+        return (*head, s_row, D * batch * self.hidden, use_lens)
+
+    def begun(self, run: Run) -> Place:
+        """`start` from the directions of `run` on."""
+        return self.start.at(run.first * self.lanes(self.gates))
+
+    def weights(self, run: Run, R: Array) -> Place:
+        """The input's rows, where the kernel multiplies it, and those of R [D, gates, H, H]: [tile][row][gate][16]."""
+        rows = np.concatenate([self.W, R], axis=3) if self.inside else R
+        lanes = _in_lanes(rows[run.first : run.first + run.count].transpose(0, 3, 1, 2))
+        return self.low.weight(lanes.transpose(0, 3, 1, 2, 4))
+
+    def recurrent(self, run: Run, R: Array) -> Place:
+        """R [D, gates, H, H] for a product of its own."""
+        rows = R[run.first : run.first + run.count]
+        return self.low.weight(np.concatenate([pack_gates(r, np.zeros(r.shape[:2], np.float32)) for r in rows]))
+
+    def work(self, run: Run) -> int:
+        """Multiply-adds of the kernel call."""
+        S, batch, n_in = self.site.type(0).shape
+        return S * batch * run.count * self.gates * self.hidden * (self.hidden + (n_in if self.inside else 0))
+
+
+#: with so few inputs a cell multiplies them itself: what the product would store and load again costs more
+_FEW = 4
+
+
+def _in_lanes(rows: Array) -> Array:
+    """[..., tile, 16] from [..., H]; lanes behind H are zero."""
+    H = rows.shape[-1]
+    padded = np.zeros((*rows.shape[:-1], tiles(H) * LANES), np.float32)
+    padded[..., :H] = rows
+    return padded.reshape(*rows.shape[:-1], tiles(H), LANES)
+
+
+def pack_gates(M: Array, bias: Array) -> Array:
+    """[tile][gate][bias, then n rows][16] from M [gates, H, n] and bias [gates, H]."""
+    rows = np.concatenate([bias[None], M.transpose(2, 0, 1)])
+    return np.ascontiguousarray(_in_lanes(rows).transpose(2, 1, 0, 3)).reshape(-1)
 
 
 def pack_lanes(rows: Array) -> Array:

@@ -20,9 +20,9 @@ import numpy as np
 from streamrnn.ir.graph import Array
 from streamrnn.ir.lowering import Lowering
 from streamrnn.ir.op import Op, Site, Streamed, Tolerance, register
-from streamrnn.ir.types import DType, StreamType, TensorType
+from streamrnn.ir.types import StreamType, TensorType
 from streamrnn.kernels import cells
-from streamrnn.kernels.simd import LANES, tiles
+from streamrnn.kernels.simd import LANES
 from streamrnn.ops import _recurrent as rec
 
 _H = 5  # input of the initial state
@@ -69,38 +69,29 @@ class GRU(Op):
         return rec.recurrent_stream(site, streams, ("h",), (_H,))
 
     def lower(self, site: Site, low: Lowering) -> None:
-        rec.require_f32(site)
-        S, batch, n_in = site.type(0).shape
         W, R = (site.need_const(i, what) for i, what in ((1, "W"), (2, "R")))
         D, H = R.shape[0], R.shape[2]
-        bias = site.need_const(3, "B") if site.has(3) else np.zeros((D, 6 * H), np.float32)
+        W, R = W.reshape(D, 3, H, -1), R.reshape(D, 3, H, H)
+        bias = site.need_const(3, "B").reshape(D, 2, 3, H) if site.has(3) else np.zeros((D, 2, 3, H), np.float32)
         after = site.attr_int("linear_before_reset", 0) != 0
-        x, y = low.input(0), low.output(0)
+        if after:
+            sums = np.stack([bias[:, 0, 2], *bias.sum(axis=1).swapaxes(0, 1)[:2]], axis=1)
+            cell = rec.Cell.of(site, low, W[:, [2, 0, 1]], sums)
+        else:
+            cell = rec.Cell.of(site, low, W, bias.sum(axis=1), able=False)
         h = rec.initial_state(site, low, _H, 1)
+        x, y = low.input(0), low.output(0)
         use_lens, lens = rec.sequence_lens(site, low)
-        scratch = low.scratch(DType.F32, H if after else 3 * tiles(H) * LANES)
-        skip = low.skip(S)
-        for d, chosen in zip(rec.directions(site), rec.gate_activations(site, _DEFAULTS), strict=True):
-            k = d.index
-            weights = [low.weight(a) for a in (_after if after else _before)(W[k], R[k], bias[k].reshape(6, H))]
-            kernel = cells.gru if after else cells.gru_reset_first
-            low.call(
-                kernel.bind(**rec.bindings(chosen, ("f", "g"))),
-                S, skip, batch, n_in, H, int(d.reverse), D * batch * H, k * batch * H, use_lens, rec.clip_of(site),
-                *weights, lens, x, h.at(k * batch * H), y, scratch,
-                work=S * batch * 3 * H * (n_in + H),
-            )  # fmt: skip
-
-
-def _after(W: Array, R: Array, bias: Array) -> tuple[Array]:
-    """The weights of `cells.gru`."""
-    (bz, br, bn, cz, cr, cn), H = bias, R.shape[1]
-    rows = [np.stack([bz + cz, br + cr, bn, cn]), rec.gate_rows(W, H), rec.gate_rows(R, H)]
-    return (rec.pack_lanes(np.concatenate(rows)),)
-
-
-def _before(W: Array, R: Array, bias: Array) -> tuple[Array, Array]:
-    """The weights of `cells.gru_reset_first`."""
-    H = R.shape[1]
-    rows = [bias[:3] + bias[3:], rec.gate_rows(W, H), rec.gate_rows(R[: 2 * H], H)]
-    return rec.pack_lanes(np.concatenate(rows)), rec.pack_lanes(rec.gate_rows(R[2 * H :], H))
+        for run in rec.runs(site, _DEFAULTS):
+            bound = rec.bindings(run.activations, ("f", "g"))
+            head = *cell.sizes(run, use_lens, after), rec.clip_of(site)
+            state, given = (cell.part(h, run), cell.part(y, run)), (lens, cell.begun(run))
+            if after:
+                inner = [rec.pack_lanes(bias[d, 1, 2:]) for d in range(run.first, run.first + run.count)]
+                w = cell.weights(run, R), low.weight(np.concatenate(inner))
+                scratch = cell.scratch(H), cell.scratch(4 * LANES)
+                low.call(cells.gru.bind(**bound), *head, *w, *given, x, *state, *scratch, work=cell.work(run))
+            else:
+                w = cell.recurrent(run, R[:, :2]), cell.recurrent(run, R[:, 2:])
+                more = cell.scratch(cell.lanes(2)), cell.scratch(cell.lanes(1)), cell.scratch(H)
+                low.call(cells.gru_reset_first.bind(**bound), *head, *w, *given, *state, *more, work=cell.work(run))

@@ -19,8 +19,9 @@ import numpy as np
 from streamrnn.ir.graph import Array
 from streamrnn.ir.lowering import Lowering
 from streamrnn.ir.op import Op, Site, Streamed, Tolerance, register
-from streamrnn.ir.types import DType, StreamType, TensorType
+from streamrnn.ir.types import StreamType, TensorType
 from streamrnn.kernels import cells
+from streamrnn.kernels.simd import LANES
 from streamrnn.ops import _recurrent as rec
 
 _H, _C = 5, 6  # inputs of the initial states
@@ -74,27 +75,19 @@ class LSTM(Op):
         return rec.recurrent_stream(site, streams, ("h", "c"), (_H, _C))
 
     def lower(self, site: Site, low: Lowering) -> None:
-        rec.require_f32(site)
-        S, batch, n_in = site.type(0).shape
         W, R = (site.need_const(i, what) for i, what in ((1, "W"), (2, "R")))
         D, H = R.shape[0], R.shape[2]
-        bias = site.need_const(3, "B") if site.has(3) else np.zeros((D, 8 * H), np.float32)
-        peephole = site.need_const(7, "P") if site.has(7) else None
-        x, y = low.input(0), low.output(0)
+        bias = site.need_const(3, "B").reshape(D, 2, 4, H) if site.has(3) else np.zeros((D, 2, 4, H), np.float32)
+        peephole = site.need_const(7, "P").reshape(D, 3, H) if site.has(7) else np.zeros((D, 3, H), np.float32)
+        cell = rec.Cell.of(site, low, W.reshape(D, 4, H, -1), bias.sum(axis=1))
         h, c = rec.initial_state(site, low, _H, 1), rec.initial_state(site, low, _C, 2)
+        x, y, old, z = low.input(0), low.output(0), cell.scratch(H), cell.scratch(4 * LANES)
         use_lens, lens = rec.sequence_lens(site, low)
-        xh = low.scratch(DType.F32, n_in + H)
-        skip = low.skip(S)
-        for d, chosen in zip(rec.directions(site), rec.gate_activations(site, DEFAULTS), strict=True):
-            k = d.index
-            sums = (bias[k, : 4 * H] + bias[k, 4 * H :]).reshape(4, H)
-            packed = low.weight(rec.pack_lanes(np.concatenate([sums, rec.gate_rows(W[k], H), rec.gate_rows(R[k], H)])))
-            rows = np.zeros((3, H), np.float32) if peephole is None else peephole[k].reshape(3, H)
+        for run in rec.runs(site, _DEFAULTS):
+            rows = [rec.pack_lanes(peephole[d]) for d in range(run.first, run.first + run.count)]
             low.call(
-                cells.lstm.bind(**rec.bindings(chosen, ("f", "g", "h"))),
-                S, skip, batch, n_in, H, int(d.reverse), D * batch * H, k * batch * H,
-                use_lens, int(peephole is not None), site.attr_int("input_forget", 0), rec.clip_of(site),
-                packed, low.weight(rec.pack_lanes(rows)), lens, x,
-                h.at(k * batch * H), c.at(k * batch * H), y, xh,
-                work=S * batch * 4 * H * (n_in + H),
+                cells.lstm.bind(**rec.bindings(run.activations, ("f", "g", "h"))), *cell.sizes(run, use_lens, True),
+                int(site.has(7)), site.attr_int("input_forget", 0), rec.clip_of(site),
+                cell.weights(run, R.reshape(D, 4, H, H)), low.weight(np.concatenate(rows)), lens, cell.begun(run), x,
+                cell.part(h, run), cell.part(c, run), cell.part(y, run), old, z, work=cell.work(run),
             )  # fmt: skip

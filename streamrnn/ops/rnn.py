@@ -17,7 +17,7 @@ import numpy as np
 from streamrnn.ir.graph import Array
 from streamrnn.ir.lowering import Lowering
 from streamrnn.ir.op import Op, Site, Streamed, Tolerance, register
-from streamrnn.ir.types import DType, StreamType, TensorType
+from streamrnn.ir.types import StreamType, TensorType
 from streamrnn.kernels import cells
 from streamrnn.ops import _recurrent as rec
 
@@ -57,22 +57,16 @@ class RNN(Op):
         return rec.recurrent_stream(site, streams, ("h",), (_H,))
 
     def lower(self, site: Site, low: Lowering) -> None:
-        rec.require_f32(site)
-        S, batch, n_in = site.type(0).shape
         W, R = (site.need_const(i, what) for i, what in ((1, "W"), (2, "R")))
         D, H = R.shape[0], R.shape[2]
-        bias = site.need_const(3, "B") if site.has(3) else np.zeros((D, 2 * H), np.float32)
-        x, y = low.input(0), low.output(0)
+        bias = site.need_const(3, "B").reshape(D, 2, 1, H) if site.has(3) else np.zeros((D, 2, 1, H), np.float32)
+        cell = rec.Cell.of(site, low, W.reshape(D, 1, H, -1), bias.sum(axis=1), able=False)
         h = rec.initial_state(site, low, _H, 1)
+        y, z = low.output(0), cell.scratch(cell.lanes(1))
         use_lens, lens = rec.sequence_lens(site, low)
-        xh = low.scratch(DType.F32, n_in + H)
-        skip = low.skip(S)
-        for d, chosen in zip(rec.directions(site), rec.gate_activations(site, _DEFAULTS), strict=True):
-            k = d.index
-            rows = [(bias[k, :H] + bias[k, H:])[None], rec.gate_rows(W[k], H), rec.gate_rows(R[k], H)]
+        for run in rec.runs(site, _DEFAULTS):
             low.call(
-                cells.rnn.bind(**rec.bindings(chosen, ("f",))),
-                S, skip, batch, n_in, H, int(d.reverse), D * batch * H, k * batch * H, use_lens, rec.clip_of(site),
-                low.weight(rec.pack_lanes(np.concatenate(rows))), lens, x, h.at(k * batch * H), y, xh,
-                work=S * batch * H * (n_in + H),
+                cells.rnn.bind(**rec.bindings(run.activations, ("f",))), *cell.sizes(run, use_lens), rec.clip_of(site),
+                cell.recurrent(run, R.reshape(D, 1, H, H)), lens, cell.begun(run),
+                cell.part(h, run), cell.part(y, run), z, work=cell.work(run),
             )  # fmt: skip
