@@ -23,7 +23,7 @@ from streamrnn.kernels import cells, scalar
 from streamrnn.kernels._jit import Kernel, find_kernel, llvm_type
 from streamrnn.kernels.activations import TABLE
 from streamrnn.kernels.simd import ONE_REGISTER
-from streamrnn.ops.pointwise_table import DTYPES, ROWS
+from streamrnn.ops.pointwise_table import ROWS
 from streamrnn.plan import ALIGN, HEADER, Loop, Slot, StepPlan
 
 #: what every C library has, freestanding ones too

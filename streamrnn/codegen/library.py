@@ -39,7 +39,7 @@ def compile_missing(kernels: Iterable[Kernel], notify: Callable[[str], None] = l
     if not missing:
         return
     notify(f"compiling {len(missing)} kernels (once per machine)")
-    command = [sys.executable, "-m", "streamrnn.kernels._compile", str(cache_folder()), *(k.address for k in missing)]
+    command = [sys.executable, "-P", "-m", "streamrnn.kernels._compile", str(cache_folder()), *(k.address for k in missing)]
     env = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_")}
     env["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)

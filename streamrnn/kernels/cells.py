@@ -27,9 +27,9 @@ import numpy as np
 
 from streamrnn.kernels._jit import device, f32, f32p, i32p, i64, kernel
 from streamrnn.kernels.activations import gate_sigmoid, gate_tanh
-from streamrnn.kernels.dense import dense_rows, load_lanes, store_lanes
+from streamrnn.kernels.dense import dense_rows
 from streamrnn.kernels.gates import add_four_gates, add_three_gates
-from streamrnn.kernels.simd import LANES, Vec, above, below, fma, splat, vload, vstore
+from streamrnn.kernels.simd import LANES, Vec, above, below, fma, load_lanes, splat, store_lanes, vload, vstore
 
 #: a gate activation: a device function of a vector, alpha and beta
 Activation: TypeAlias = Any
@@ -130,21 +130,11 @@ def lstm(
                             store_lanes(c, at, left, splat(ZERO))
                         continue
                     k = b * size
-                    gate_i, gate_o, gate_f, gate_c = (
-                        vload(z, k), vload(z, k + LANES), vload(z, k + 2 * LANES), vload(z, k + 3 * LANES)
+                    cell, new = lstm_units(
+                        act_f, alpha_f, beta_f, act_g, alpha_g, beta_g, act_h, alpha_h, beta_h,
+                        vload(z, k), vload(z, k + LANES), vload(z, k + 2 * LANES), vload(z, k + 3 * LANES),
+                        load_lanes(c, at, left), use_peephole, peephole, p, couple, clip,
                     )  # fmt: skip
-                    cell = load_lanes(c, at, left)
-                    if use_peephole != 0:
-                        gate_i = fma(vload(peephole, p), cell, gate_i)
-                        gate_f = fma(vload(peephole, p + 2 * LANES), cell, gate_f)
-                    gate_i = act_f(clipped(gate_i, clip), alpha_f, beta_f)
-                    gate_f = act_f(clipped(gate_f, clip), alpha_f, beta_f)
-                    if couple != 0:
-                        gate_f = ONE - gate_i
-                    cell = fma(gate_f, cell, gate_i * act_g(clipped(gate_c, clip), alpha_g, beta_g))
-                    if use_peephole != 0:
-                        gate_o = fma(vload(peephole, p + LANES), cell, gate_o)
-                    new = act_f(clipped(gate_o, clip), alpha_f, beta_f) * act_h(cell, alpha_h, beta_h)
                     store_lanes(c, at, left, cell)
                     store_lanes(h, at, left, new)
                     store_lanes(y, frame * y_row + at, left, new)

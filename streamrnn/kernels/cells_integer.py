@@ -6,7 +6,7 @@ import numpy as np
 
 from streamrnn.kernels._jit import device, f32, f32p, i8p, i16p, i32p, i64, kernel
 from streamrnn.kernels.activations import gate_sigmoid, gate_tanh
-from streamrnn.kernels.cells import frame_at, lstm_units, valid_frames, zero
+from streamrnn.kernels.cells import frame_at, lstm_units, valid_frames
 from streamrnn.kernels.integer import dot
 from streamrnn.kernels.math import ZERO, round_even
 from streamrnn.kernels.quantize import grid_scale, grid_zero
@@ -18,6 +18,13 @@ _STEPS = np.float32(255)
 act_f, alpha_f, beta_f = gate_sigmoid, ZERO, ZERO
 act_g, alpha_g, beta_g = gate_tanh, ZERO, ZERO
 act_h, alpha_h, beta_h = gate_tanh, ZERO, ZERO
+
+
+@device
+def zero(p: f32p, i: i64, n: i64) -> None:
+    """p[i : i + n] = 0."""
+    for j in range(n):
+        p[i + j] = ZERO
 
 
 @device

@@ -14,8 +14,8 @@ from __future__ import annotations
 import numpy as np
 
 from streamrnn.kernels._jit import device, f32p, i64, i64p, kernel
-from streamrnn.kernels.dense import Eight, Four, adjacent, four_positions, one_position, store_lanes
-from streamrnn.kernels.simd import LANES, Vec, fma, one_register, splat, vload, vstore
+from streamrnn.kernels.dense import Eight, Four, adjacent, four_positions, one_position
+from streamrnn.kernels.simd import LANES, Vec, fma, one_register, splat, store_lanes, vload, vstore
 
 __all__ = ["adjacent", "conv_channels", "conv_positions", "own_channel", "place", "scattered"]
 

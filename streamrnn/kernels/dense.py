@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from streamrnn.kernels._jit import device, f32p, i64, kernel
-from streamrnn.kernels.simd import LANES, Vec, fma, one_register, splat, vload, vload_part, vstore, vstore_part
+from streamrnn.kernels.simd import LANES, Vec, fma, one_register, splat, store_lanes, vload, vstore
 
 ZERO = np.float32(0)
 
@@ -23,23 +23,6 @@ Reader: TypeAlias = Any
 Offsets: TypeAlias = Any
 Four: TypeAlias = tuple[Vec, Vec, Vec, Vec]
 Eight: TypeAlias = tuple[Vec, Vec, Vec, Vec, Vec, Vec, Vec, Vec]
-
-
-@device
-def load_lanes(p: f32p, i: int, n: int) -> Vec:
-    """16 lanes from p[i], or n where fewer are left; the rest is zero."""
-    if n >= LANES:
-        return vload(p, i)
-    return vload_part(p, i, n)
-
-
-@device
-def store_lanes(p: f32p, i: int, n: int, v: Vec) -> None:
-    """16 lanes to p[i], or n where fewer are left."""
-    if n >= LANES:
-        vstore(p, i, v)
-    else:
-        vstore_part(p, i, n, v)
 
 
 @device

@@ -5,10 +5,22 @@ from __future__ import annotations
 import numpy as np
 
 from streamrnn.kernels._jit import device, f32, f32p, i64, kernel
-from streamrnn.kernels.dense import load_lanes, store_lanes
 from streamrnn.kernels.math import exp, log
 from streamrnn.kernels.reduce import add, fold, fold_columns, maximum
-from streamrnn.kernels.simd import LANES, Vec, above, fma, splat, sqrt, vload, vstore, vstore_part, vsum
+from streamrnn.kernels.simd import (
+    LANES,
+    Vec,
+    above,
+    fma,
+    load_lanes,
+    splat,
+    sqrt,
+    store_lanes,
+    vload,
+    vstore,
+    vstore_part,
+    vsum,
+)
 
 ZERO = np.float32(0)
 ONE = np.float32(1)

@@ -12,9 +12,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from streamrnn.kernels._jit import b1, device, f32, f32p, i64, i64p, kernel
-from streamrnn.kernels.dense import load_lanes
 from streamrnn.kernels.math import exp, log
-from streamrnn.kernels.simd import LANES, Real, above, below, copysign, splat, sqrt, vload, vstore
+from streamrnn.kernels.simd import LANES, Real, above, below, copysign, load_lanes, splat, sqrt, vload, vstore
 
 ZERO = np.float32(0)
 ONE = np.float32(1)

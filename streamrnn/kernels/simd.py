@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from streamrnn.kernels._jit import Primitive, f32p
+from streamrnn.kernels._jit import Primitive, device, f32p
 
 LANES = 16
 
@@ -194,3 +194,20 @@ def vsum(v: Vec) -> Real:
     while len(v) > 1:
         v = v[: len(v) // 2] + v[len(v) // 2 :]
     return v[0]
+
+
+@device
+def load_lanes(p: f32p, i: int, n: int) -> Vec:
+    """16 lanes from p[i], or n where fewer are left; the rest is zero."""
+    if n >= LANES:
+        return vload(p, i)
+    return vload_part(p, i, n)
+
+
+@device
+def store_lanes(p: f32p, i: int, n: int, v: Vec) -> None:
+    """16 lanes to p[i], or n where fewer are left."""
+    if n >= LANES:
+        vstore(p, i, v)
+    else:
+        vstore_part(p, i, n, v)

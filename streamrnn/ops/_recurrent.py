@@ -255,11 +255,7 @@ class Cell:
 
     @staticmethod
     def of(site: Site, low: Lowering, W: Array, bias: Array, able: bool = True) -> Cell:
-        """Emits the product of the input where that is better, or where the kernel is not `able` to make it itself.
-
-        Raises UnsupportedError.
-        """
-        require_f32(site)
+        """Emits the product of the input where that is better, or where the kernel is not `able` to make it itself."""
         (S, batch, n_in), (D, gates, H) = site.type(0).shape, bias.shape
         if able and (S * batch == 1 or n_in <= _FEW):
             return Cell(site, low, W, bias, low.weight(_in_lanes(bias).swapaxes(1, 2)), True)

@@ -83,7 +83,7 @@ class LSTM(Op):
         h, c = rec.initial_state(site, low, _H, 1), rec.initial_state(site, low, _C, 2)
         x, y, old, z = low.input(0), low.output(0), cell.scratch(H), cell.scratch(4 * LANES)
         use_lens, lens = rec.sequence_lens(site, low)
-        for run in rec.runs(site, _DEFAULTS):
+        for run in rec.runs(site, DEFAULTS):
             rows = [rec.pack_lanes(peephole[d]) for d in range(run.first, run.first + run.count)]
             low.call(
                 cells.lstm.bind(**rec.bindings(run.activations, ("f", "g", "h"))), *cell.sizes(run, use_lens, True),
