@@ -59,7 +59,7 @@ class TestScanAlongTime(Contract):
         ),
         Case(
             "Scan", (HIDDEN, floats(4, 9, 1, 3)), RUN, 2, (0, 1), {1: 0}, onnx=False, bodies=(cell(),),
-            refused="initial value of its state 0 is computed at run time", label="started by an input",
+            refused="'i0', which is no state of the file", label="started by an input",
         ),
         Case(
             "Scan", (HIDDEN, floats(4, 9, 1, 3)), {**RUN, "scan_input_directions": (1,)}, 2, (1,), {1: 0}, onnx=False,
@@ -221,6 +221,28 @@ def test_a_constant_that_is_the_same_for_each_frame_is_no_table(tmp_path: Path) 
     graph = convert(path)
     assert graph.meta["mode"] == "frame", graph.meta["mode_reason"]
     assert validate(path, Engine(graph), steps=31).passed
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_a_state_of_the_file_that_goes_round_in_a_scan_advances_frame_by_frame(tmp_path: Path, ahead: int) -> None:
+    """h0 goes in through a Reshape, the last state comes out; a convolution in front that looks ahead delays its start."""
+    nodes = [*(LOOKING_AHEAD if ahead else []), node("Reshape", ["state", "flat"], ["h0"]), *scanned("z" if ahead else "x_all")]
+    nodes.append(node("Reshape", ["last", "cube"], ["state_after"]))
+    path = file(nodes, tmp_path, outputs=["y", "state_after"])
+    model = onnx.load(path)
+    model.graph.input.append(onnx.helper.make_tensor_value_info("state", F32, [1, 1, H]))
+    kept = [i for i in model.graph.initializer if i.name != "h0"]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    for name, shape in (("flat", [1, H]), ("cube", [1, 1, H])):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(shape), name))
+    onnx.save(model, path)
+    engine = Engine(convert(path))
+    assert engine.meta["mode"] == "frame", engine.meta["mode_reason"]
+    [state] = [s for s in engine.graph.states if s.name == "state"]
+    assert (state.evidence, state.kind) == ("traced", "hidden")
+    assert engine.delay == ahead
+    assert validate(path, engine, steps=30).passed
 
 
 def test_a_bounded_look_ahead_runs_several_frames_a_step(tmp_path: Path) -> None:

@@ -307,3 +307,31 @@ def test_a_state_that_is_written_once_a_call_keeps_frame_mode_away(tmp_path: Pat
     path = files.save(files.make(nodes, inputs, outputs, {**weights, **bounds}), tmp_path)
     with pytest.raises(NotStreamableError, match="'memory_in' is not the state of a recurrent op"):
         convert(path, mode="frame", time_axis={"x": 2})
+
+
+def started_gru(folder: Path, outputs: tuple[str, ...], y: str = "y") -> Path:
+    """x -> Conv that looks one frame ahead -> GRU that remembers -> GRU that begins with the input h0 -> y, hn."""
+    nodes, weights = conv("x", "a", "ahead", 3, 1, (1, 1))
+    first, w = gru("a", "b", "first")
+    second, v = gru("b", y, "second")
+    second[1].input.extend(["", "h0"])
+    second[1].output.append("hn")
+    typed = [("x", F32, [1, C, "T"]), ("h0", F32, [1, 1, C])]
+    shapes = {"y": [1, C, "T"], "hn": [1, 1, C]}
+    model = files.make([*nodes, *first, *second], typed, [(n, F32, shapes[n]) for n in outputs], {**weights, **w, **v})
+    return files.save(model, folder)
+
+
+def test_filler_does_not_reach_a_state_of_the_file(tmp_path: Path) -> None:
+    path = started_gru(tmp_path, ("y", "hn"))
+    engine = Engine(convert(path, mode="frame"))
+    assert "h0" in {state.name for state in engine.graph.states}
+    clip = floats(5, 1, C, 20)
+    found = np.asarray(Stream(engine).process(np.ascontiguousarray(clip[0].T)))
+    expected, _ = files.run_file(path, {"x": clip, "h0": np.zeros((1, 1, C), np.float32)})
+    np.testing.assert_allclose(found[1:], expected[0].T[:-1], rtol=1e-5, atol=1e-5)
+
+
+def test_a_cell_that_begins_with_an_input_that_is_no_state_would_begin_anew_at_every_step(tmp_path: Path) -> None:
+    with pytest.raises(NotStreamableError, match=r"'second' \(GRU\): it begins with 'h0', which is no state of the file"):
+        convert(started_gru(tmp_path, ("y",)), mode="frame")

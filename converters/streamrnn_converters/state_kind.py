@@ -1,7 +1,7 @@
 """What an explicit state is for, found from what the graph does with it.
 
-    hidden, cell   it enters a recurrent op as its initial h or c ("hidden+cell": both, packed into one tensor); or, in a cell
-                   made of smaller ops, it is multiplied by weights on its way to its own next value (hidden), or a
+    hidden, cell   it enters a recurrent op (or a Scan) as its initial h or c ("hidden+cell": both, packed into one); or, in a
+                   cell made of smaller ops, it is multiplied by weights on its way to its own next value (hidden), or a
                    sigmoid gates it and nothing else happens to it (cell)
     conv ring      the last frames of a signal, moved along by one step, in front of a convolution
     K/V ring       the same in front of a product of two computed values: keys and values of attention
@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from streamrnn.ir.graph import Array, Graph, Node, State
-from streamrnn_converters.onnx.state_map import CELLS, MOVES, moved_inputs, spread
+from streamrnn_converters.onnx.state_map import MOVES, moved_inputs, recurrences, spread
 
 _CONVS = frozenset({"Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "FusedConv"})
 _PRODUCTS = frozenset({"MatMul", "Gemm", "Einsum", "FusedMatMul", "FusedGemm", "MatMulInteger", "QLinearMatMul"})
@@ -46,9 +46,9 @@ def state_kind(graph: Graph, state: State) -> str:
     """The kind of an explicit state of a typed graph."""
     moved = spread(graph, state.read)
     initial = {
-        "cell" if source == 6 else "hidden"
+        "cell" if node.op == "LSTM" and source == 6 else "hidden"
         for node in graph.nodes
-        for source, _ in CELLS.get(node.op, ())
+        for source, _ in recurrences(node)
         if source < len(node.inputs) and _elements(moved.get(node.inputs[source]))
     }
     if initial:

@@ -135,6 +135,7 @@ class Streamed:
     attrs:   attributes that change in the step graph (for instance pads that a ring replaces).
     consts:  constant inputs that change in the step graph, by input index.
     states:  states to add. `read` and `write` may be one past the node's present inputs and outputs.
+    kept:    inputs that have to be states of the file, because the node begins with them and the stream does not begin anew.
     before:  a node to put in front of input 0 (a Window: the last frames of the stream), as (op, attrs).
     forward: True where the node does nothing in a stream: its output is its input, later by the change of delay.
     """
@@ -143,6 +144,7 @@ class Streamed:
     attrs: Mapping[str, Attr] = field(default_factory=dict)
     consts: Mapping[int, Array] = field(default_factory=dict)
     states: tuple[StateSpec, ...] = ()
+    kept: tuple[int, ...] = ()
     before: tuple[str, Mapping[str, Attr]] | None = None
     forward: bool = False
 

@@ -159,7 +159,8 @@ def recurrent_stream(site: Site, streams: Sequence[StreamType | None], names: Se
             f"--lookahead FRAMES runs the backward pass within chunks of that many frames"
         )
     added = _carried(site, names, states)
-    return Streamed((y, *(latest for _ in states)), states=added, consts=consts)
+    kept = tuple(index for index in states if site.has(index) and site.const(index) is None)
+    return Streamed((y, *(latest for _ in states)), states=added, kept=kept, consts=consts)
 
 
 def _carried(site: Site, names: Sequence[str], states: Sequence[int]) -> tuple[StateSpec, ...]:

@@ -220,14 +220,11 @@ class Scan(Op):
         y = joined(site, streams, 0)
         latest = StreamType(None, y.delay, y.stride)
         outputs = len(site.node.bodies[0].outputs) - states
-        added = tuple(self._state(site, k) for k in range(states))
-        return Streamed((*(latest for _ in added), *(y for _ in range(outputs))), consts=consts, states=added)
-
-    def _state(self, site: Site, k: int) -> StateSpec:
-        initial = site.const(k)
-        if initial is None:
-            raise site.not_streamable(f"the initial value of its state {k} is computed at run time")
-        return StateSpec(f"state{k}", k, k, initial, "hidden")
+        initial = [site.const(k) for k in range(states)]
+        added = tuple(StateSpec(f"state{k}", k, k, value, "hidden") for k, value in enumerate(initial) if value is not None)
+        kept = tuple(k for k, value in enumerate(initial) if value is None)
+        given = (*(latest for _ in initial), *(y for _ in range(outputs)))
+        return Streamed(given, consts=consts, states=added, kept=kept)
 
     def lower(self, site: Site, low: Lowering) -> None:
         (states, scans), trips, body = self._counts(site), self.trips(site), site.node.bodies[0]

@@ -39,6 +39,13 @@ CELLS: Mapping[str, Sequence[tuple[int, int]]] = {
 }
 
 
+def recurrences(node: Node) -> Sequence[tuple[int, int]]:
+    """(input, output) of a node for each value that goes round in it: what it begins with, and what that is in the end."""
+    if node.op == "Scan":
+        return [(k, k) for k in range(int(str(node.attrs.get("states", 0))))]
+    return CELLS.get(node.op, ())
+
+
 @dataclass(frozen=True)
 class Pair:
     """State input `source` takes `target`, or rows start .. stop of it on axis 0, at the next step.
@@ -149,7 +156,7 @@ def _traced(graph: Graph, inputs: Sequence[str], outputs: Sequence[str], data: f
     back = element_numbers(graph, {name: _labels(*labelled) for name, labelled in small.items()})
     links: dict[str, dict[int, tuple[str, int]]] = {}
     for node in graph.nodes:
-        for source, final in CELLS.get(node.op, ()):
+        for source, final in recurrences(node):
             initial = node.inputs[source] if source < len(node.inputs) else ""
             if initial not in back:
                 continue
@@ -172,6 +179,9 @@ def _labels(index: int, type_: TensorType) -> Array:
 def _finals(graph: Graph, node: Node, final: int) -> dict[str, Array]:
     """Numbers of the elements of a node's final state, also as they stand in Y where there is one frame."""
     seeds: dict[str, Array] = {}
+    if node.op == "Scan":
+        name = node.outputs[final]
+        return {name: _labels(0, graph.types[name])} if name else seeds
     S, B, _ = graph.types[node.inputs[0]].shape
     D, _, hidden = graph.types[node.inputs[2]].shape
     numbers = np.arange(D * B * hidden, dtype=np.int64).reshape(D, B, hidden)

@@ -59,10 +59,12 @@ class _Walk:
     states: list[State] = field(default_factory=list)
     rings: dict[str, Node] = field(default_factory=dict)
     reach: dict[str, float] = field(default_factory=dict)
+    held: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.constants.update(self.graph.constants)
         self.states.extend(self.graph.states)
+        self.held.update(state.read for state in self.graph.states)
         for state in self.graph.states:
             if state.kind != "generator":  # random numbers are no memory of the input
                 self.reach[state.read] = math.inf
@@ -102,10 +104,17 @@ class _Walk:
         for index, value in rule.consts.items():
             put(inputs, index, f"{node.name}.in{index}")
             self.constants[inputs[index]] = value
+        for index in rule.kept:
+            name = node.inputs[index]
+            if name not in self.held and not math.isinf(self.reach.get(name, 0)):
+                raise NotStreamableError(
+                    f"node '{node.name}' ({node.op}): it begins with '{name}', which is no state of the file, so it would "
+                    f"begin anew at every step; pair the input behind it (--pair), or use window mode (--mode window)"
+                )
+        if warmup and (rule.states or rule.kept):
+            attrs["warmup"] = warmup
         for spec in rule.states:
             reach = math.inf
-            if warmup:
-                attrs["warmup"] = warmup
             self.states.append(add_state(node, spec, inputs, outputs, "streamify"))
         self.reach.update(dict.fromkeys(outputs, reach))
         if not rule.forward:
