@@ -6,7 +6,7 @@ onnxruntime on it must give what the engine gives.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 
 from streamrnn.errors import UnsupportedError
 from streamrnn.ir.graph import Array, Graph, Node, State
-from streamrnn.ir.types import TensorType
+from streamrnn.ir.types import DType, TensorType
 from streamrnn.ops.window import fill_of
 from streamrnn_converters.names import Names
 from streamrnn_converters.onnx.schema import node_problem
@@ -83,7 +83,7 @@ class _Writer:
             if node.op == "Window":
                 self.window(node)
             else:
-                self.node(node)
+                self.node(node, self.graph, {})
         for state in states:
             self.write(state, entries[state.name])
         results = {name: self.result(name) for name in self.graph.outputs}
@@ -92,20 +92,16 @@ class _Writer:
         return StepModel(self.finish(), self.init, self.feedback, results)
 
     def finish(self) -> onnx.ModelProto:
-        def infos(typed: Mapping[str, TensorType]) -> list[Any]:
-            kinds = {n: helper.np_dtype_to_tensor_dtype(t.dtype.numpy) for n, t in typed.items()}
-            return [helper.make_tensor_value_info(n, kinds[n], list(t.shape)) for n, t in typed.items()]
-
         arrays = [numpy_helper.from_array(np.asarray(a, order="C"), n) for n, a in self.constants.items()]
-        graph = helper.make_graph(self.nodes, "step", infos(self.inputs), infos(self.outputs), arrays)
+        graph = helper.make_graph(self.nodes, "step", _infos(self.inputs), _infos(self.outputs), arrays)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
         onnx.checker.check_model(model)
         return model
 
     # -- pieces ---------------------------------------------------------------------------------------------------
 
-    def emit(self, op: str, inputs: list[str], outputs: list[str], **attrs: Any) -> str:
-        self.nodes.append(helper.make_node(op, inputs, outputs, **attrs))
+    def emit(self, op: str, inputs: Sequence[str], outputs: Sequence[str], **attrs: Any) -> str:
+        self.nodes.append(helper.make_node(op, list(inputs), list(outputs), **attrs))
         return outputs[0]
 
     def constant(self, what: str, value: Array) -> str:
@@ -134,9 +130,13 @@ class _Writer:
         """`value` once `delay` steps were made, `filler` before."""
         return self.emit("Where", [self.after(delay), value, filler], [out])
 
-    def node(self, node: Node) -> None:
+    def node(self, node: Node, graph: Graph, names: Mapping[str, str]) -> None:
+        """A node of `graph`, whose values have other names in the written model where `names` says so."""
         if node.op == "Fused":
             raise UnsupportedError(f"node '{node.name}' was fused; write the graph as it is before the fuse pass")
+        if node.bodies:
+            self.control(node, graph, names)
+            return
         attrs: dict[str, Any] = {k: v for k, v in node.attrs.items() if v is not None and k not in _OWN}
         if node.op == "ConstantOfShape":
             attrs = {"value": numpy_helper.from_array(np.array([attrs.get("value", 0)], str(attrs.get("dtype", "float32"))))}
@@ -144,13 +144,63 @@ class _Writer:
             if key in attrs:
                 attrs[key] = int(helper.np_dtype_to_tensor_dtype(np.dtype(str(attrs[key]))))
         if node.op in ("LSTM", "GRU", "RNN"):
-            attrs.setdefault("hidden_size", self.graph.types[node.inputs[2]].shape[2])
-        inputs, outputs = ([name for name in names if name not in self.hidden] for names in (node.inputs, node.outputs))
+            attrs.setdefault("hidden_size", graph.types[node.inputs[2]].shape[2])
+        inputs, outputs = (
+            [names.get(name, name) for name in side if name not in self.hidden] for side in (node.inputs, node.outputs)
+        )
         proto = helper.make_node(node.op, inputs, outputs, name=node.name, **attrs)
         problem = node_problem(proto, OPSET)
         if problem:
             raise UnsupportedError(f"node '{node.name}' ({node.op}) has no counterpart in ONNX opset {OPSET}: {problem}")
         self.nodes.append(proto)
+
+    def control(self, node: Node, graph: Graph, names: Mapping[str, str]) -> None:
+        """A branch or a loop. In ONNX a body reads what it captures under the name that this has outside."""
+        given = [names.get(name, name) for name in node.inputs]
+        if not self.hidden.isdisjoint(given):
+            raise UnsupportedError(f"node '{node.name}' ({node.op}) draws random numbers in its body, which is not written")
+        results = [names.get(name, name) if name else self.names.fresh(f"{node.name}.unused") for name in node.outputs]
+        if node.op == "If":
+            branches = [self.body(body, given[1:], 0) for body in node.bodies]
+            self.emit("If", given[:1], results, then_branch=branches[0], else_branch=branches[1])
+            return
+        [body] = node.bodies
+        if node.op == "Loop":
+            count = _number(node, "carried", 0)
+            self.emit("Loop", given[: 2 + count], results, body=self.body(body, given[2:], count, counts=True))
+            return
+        states, scans = _number(node, "states", 0), _number(node, "num_scan_inputs", 0)
+        if scans:
+            attrs = {key: node.attrs[key] for key in node.attrs if key == "num_scan_inputs" or key.endswith("_directions")}
+            self.emit("Scan", given[: states + scans], results, body=self.body(body, given, states + scans), **attrs)
+            return
+        trips = self.constant(f"{node.name}.trips", np.array(_number(node, "trips", 0)))
+        looped = self.body(body, given, states, counts=True, always=True)
+        self.emit("Loop", [trips, "", *given[:states]], results, body=looped)
+
+    def body(self, graph: Graph, given: list[str], own: int, *, counts: bool = False, always: bool = False) -> onnx.GraphProto:
+        """A body. Its first `own` inputs are inputs, the others are captures called `given` outside.
+
+        counts: in front of the inputs come the iteration number and the condition; with `always` it also gives a condition.
+        """
+        names = dict(zip(graph.inputs[own:], given[own:], strict=True))
+        names.update((name, self.names.fresh(name)) for name in graph.inputs[:own])
+        names.update((name, self.constant(name, array)) for name, array in graph.constants.items())
+        names.update((name, self.names.fresh(name)) for node in graph.nodes for name in node.outputs if name)
+        inputs = {names[name]: graph.types[name] for name in graph.inputs[:own]}
+        if counts:
+            number, going = self.names.fresh("number"), self.names.fresh("going")
+            inputs = {number: TensorType(DType.I64, ()), going: TensorType(DType.BOOL, ()), **inputs}
+        outer, self.nodes = self.nodes, []
+        outputs: dict[str, TensorType] = {}
+        if always:
+            outputs[self.emit("Identity", [going], [self.names.fresh("going")])] = TensorType(DType.BOOL, ())
+        for node in graph.nodes:
+            self.node(node, graph, names)
+        for name in graph.outputs:
+            outputs[self.emit("Identity", [names[name]], [self.names.fresh(name)])] = graph.types[name]
+        nodes, self.nodes = self.nodes, outer
+        return helper.make_graph(nodes, self.names.fresh("body"), _infos(inputs), _infos(outputs))
 
     def window(self, node: Node) -> None:
         """[past, x] along the time axis, of which the taps are gathered and the newest frames are kept."""
@@ -193,6 +243,11 @@ class _Writer:
         if stream is not None and stream.delay:
             return self.gate(stream.delay, name, self.constant(f"{name}.zero", np.zeros((), type_.dtype.numpy)), out)
         return self.emit("Identity", [name], [out])
+
+
+def _infos(typed: Mapping[str, TensorType]) -> list[Any]:
+    kinds = {n: helper.np_dtype_to_tensor_dtype(t.dtype.numpy) for n, t in typed.items()}
+    return [helper.make_tensor_value_info(n, kinds[n], list(t.shape)) for n, t in typed.items()]
 
 
 def _number(node: Node, name: str, default: int) -> int:
