@@ -21,11 +21,19 @@ from streamrnn_converters import convert
 
 from streamrnn import Engine, StreamRNNError
 
-X, Y = ("x", F32, [1, 3]), ("y", F32, None)
+X = ("x", F32, [1, 3])
 
 
 def model(nodes: Sequence[Any], constants: dict[str, Any] | None = None, x: Any = X, **more: Any) -> onnx.ModelProto:
-    return files.make(nodes, [x], [Y], {k: np.asarray(v) for k, v in (constants or {}).items()}, **more)  # type: ignore[list-item]
+    outputs = [(name, F32, None) for name in more.pop("outputs", ("y",))]
+    return files.make(nodes, [x], outputs, {k: np.asarray(v) for k, v in (constants or {}).items()}, **more)  # type: ignore[arg-type]
+
+
+def looping(result: str) -> onnx.NodeProto:
+    """A Loop over n that gives x back under the name `result`."""
+    nodes = [node("Identity", "c", "go"), node("Neg", "h", "h2")]
+    typed = [("i", I64, []), ("c", files.BOOL, []), ("h", F32, [1, 3])], [("go", files.BOOL, []), (result, F32, [1, 3])]
+    return h.make_node("Loop", ["n", "", "x"], ["y"], name="y", body=files.make(nodes, *typed).graph)
 
 
 def stretched(dims: Sequence[int]) -> onnx.ModelProto:
@@ -96,6 +104,8 @@ CASES: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], str]] = {
     "a value computed twice": (lambda: twice(model([node("Relu", "x", "y")]), "node"), "computed twice"),
     "a tensor twice": (lambda: twice(model([node("Add", "x w", "y")], {"w": np.zeros(3, np.float32)}), "initializer"), "twice"),
     "an input twice": (lambda: twice(model([node("Relu", "x", "y")]), "input"), "twice"),
+    "an output without a name": (lambda: model([node("Relu", "x", "y")], outputs=("",)), "without a name"),
+    "an output of a body without a name": (lambda: model([looping("")], {"n": 3}), "without a name"),
     "a value from nowhere": (lambda: model([node("Add", "x nothing", "y")]), "nothing computes"),
     "an output from nowhere": (lambda: model([node("Relu", "x", "z")]), "nothing computes"),
     "an output of another type": (

@@ -160,6 +160,10 @@ class _Reader:
             raise UnsupportedError(f"{self.path}: graph '{graph.name}' has sparse weights; export them dense")
         constants: dict[str, Array] = {}
         twice = [name for name, count in Counter(i.name for i in graph.input).items() if count > 1]
+        if not all(value.name for value in (*graph.input, *graph.output)):
+            raise ModelFileError(
+                f"{self.path}: graph '{graph.name}' has an input or output without a name; export the model again"
+            )
         if twice:
             raise ModelFileError(f"{self.path}: input '{twice[0]}' is there twice; export the model again")
         for tensor in graph.initializer:
