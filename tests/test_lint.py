@@ -128,6 +128,22 @@ def test_a_repair_reaches_into_branches(tmp_path: Path) -> None:
     assert gru.attrs["linear_before_reset"] == 1
 
 
+def test_a_repair_reaches_into_local_functions(tmp_path: Path) -> None:
+    opsets = [onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid("own", 1)]
+    call = onnx.helper.make_node("layer", ["x", "W", "R", "B"], ["all"], name="call", domain="own")
+    lost = onnx.helper.make_node("GRU", ["x", "W", "R", "B"], ["all"], hidden_size=4)
+    function = onnx.helper.make_function("own", "layer", ["x", "W", "R", "B"], ["all"], [lost], opsets)
+    nodes = [call, onnx.helper.make_node("Tanh", ["all"], ["y"], name="y")]
+    inputs, outputs = [("x", files.F32, ["T", 1, 3])], [("y", files.F32, None)]
+    constants = weights("GRU")
+    proto = files.make(nodes, inputs, outputs, constants, domains=("own",), functions=[function], producer_name="pytorch")
+    path = files.save(proto, tmp_path)
+    graph = convert(path, fix=["SR101"])
+    assert validate(path, Engine(graph), steps=10).passed
+    (gru,) = (node for node in graph.nodes if node.op == "GRU")
+    assert gru.attrs["linear_before_reset"] == 1
+
+
 def h_gru(output: str, form: int) -> onnx.NodeProto:
     return onnx.helper.make_node("GRU", ["x", "W", "R", "B"], [output], name=output, hidden_size=4, linear_before_reset=form)
 

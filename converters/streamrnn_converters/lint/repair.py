@@ -12,6 +12,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 from streamrnn.errors import BindingError, GraphError
 from streamrnn_converters.lint.file import denormals
 from streamrnn_converters.lint.rules import RULES, Edit, Finding, findings_of
+from streamrnn_converters.onnx.functions import inline_functions
 
 
 def chosen(findings: Iterable[Finding], codes: Sequence[str]) -> list[Finding]:
@@ -34,9 +35,9 @@ def chosen(findings: Iterable[Finding], codes: Sequence[str]) -> list[Finding]:
 
 
 def repaired_file(path: str | Path, findings: Iterable[Finding]) -> bytes:
-    """The content of an ONNX file, external data included, in which these findings are repaired."""
-    model = repaired(onnx.load(str(path)), [edit for found in findings for edit in found.edits])
-    return bytes(model.SerializeToString())
+    """The content of an ONNX file, external data and local functions included, in which these findings are repaired."""
+    model = inline_functions(onnx.load(str(path)), Path(path))
+    return bytes(repaired(model, [edit for found in findings for edit in found.edits]).SerializeToString())
 
 
 def as_judged(path: str | Path, meta: Mapping[str, object]) -> str | bytes:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from streamrnn.errors import StreamRNNError
+from streamrnn.errors import StreamRNNError, UnsupportedError
+from streamrnn_converters.audio import is_audio
 from streamrnn_converters.importer import findings
 from streamrnn_converters.lint.rules import Finding
 from streamrnn_converters.onnx.reader import read_model
@@ -28,5 +29,7 @@ def lint(
 
     Raises ModelFileError, UnsupportedError where the file cannot even be read.
     """
+    if is_audio(Path(path)):
+        raise UnsupportedError(f"{path}: lint looks at ONNX files; whatever is wrong with an audio model, reading it says")
     options = Options(mode, bind or {}, shape or {}, pair or {}, time_axis or {}, lookahead, outputs)
     return findings(read_model(path), options)

@@ -25,6 +25,8 @@ def inline_functions(model: ModelProto, path: Path) -> ModelProto:
 
     Raises ModelFileError where a function calls itself, or where functions that call functions would become too many nodes.
     """
+    if not model.functions:
+        return model
     try:
         if sum(_sizes(model)) > MAX_INLINED:
             raise ModelFileError(f"{path}: its local functions would become more than {MAX_INLINED} nodes; export without them")

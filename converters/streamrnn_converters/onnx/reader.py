@@ -62,8 +62,7 @@ def read_bytes(data: bytes, path: Path) -> RawModel:
     """As `read_model`, from the content of the file; `path` names it in messages, and external data lies beside it."""
     proto = _parse(path, data)
     opset = _opset(path, proto)
-    if proto.functions:
-        proto = inline_functions(proto, path)
+    proto = inline_functions(proto, path)
     graph = _Reader(path, opset, proto.graph).graph(proto.graph)
     model = RawModel(
         name=path.stem,
