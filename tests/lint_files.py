@@ -103,6 +103,20 @@ def elman(times: int, shared: bool) -> Maker:
     return model(nodes, {"x": [1, times, 3]}, {"y": None}, constants)
 
 
+def tied(layers: int) -> Maker:
+    """Layers behind one another that share their weights and see nothing new of the input but a mask, always the same."""
+    nodes, state = [], "x"
+    for t in range(layers):
+        nodes += [
+            node("MatMul", f"{state} V", f"v{t}"),
+            node("Add", f"v{t} mask", f"s{t}"),
+            node("Tanh", f"s{t}", f"h{t}"),
+        ]
+        state = f"h{t}"
+    nodes.append(node("Neg", state, "y"))
+    return model(nodes, {"x": [1, H], "mask": [1, H]}, {"y": None}, {"V": floats(1, H, H)})
+
+
 def tiny(count: int) -> Maker:
     """A GRU, `count` of whose weights are denormal."""
     R = weights("GRU")["R"].copy()
@@ -175,7 +189,7 @@ PAIRS: dict[str, Sequence[tuple[Maker, Maker]]] = {
         (by("keras2onnx", "1.3.0", 0), by("keras2onnx", "1.3.0", 0, bias=0.0)),
     ],
     "SR102": [(bins(5), bins(1))],
-    "SR103": [(elman(5, shared=True), elman(5, shared=False))],
+    "SR103": [(elman(5, shared=True), elman(5, shared=False)), (elman(5, shared=True), tied(5))],
     "SR201": [
         (clip(("T", 1, 3), also={"h_n": [1, 1, H]}), clip(("T", 1, 3))),
         (

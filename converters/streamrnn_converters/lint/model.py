@@ -116,28 +116,31 @@ def _unrolled(graph: Graph) -> Iterator[Finding]:
         if weights in graph.constants:
             users.setdefault((node.op, weights), []).append(node)
     for (op, weights), nodes in users.items():
-        if len(nodes) < _UNROLLED:
-            continue
-        chain = _chain(graph, nodes)
-        if chain >= _UNROLLED:
-            text = f"{chain} nodes ({op}) apply it one behind the other, '{nodes[0].name}' first"
+        if len(nodes) >= _UNROLLED and _chain(graph, nodes) >= _UNROLLED:
+            text = f"{len(nodes)} nodes ({op}) apply it one behind the other, '{nodes[0].name}' first"
             yield finding("SR103", f"tensor '{weights}'", text)
             return  # the other weights of the same cell say the same
 
 
 def _chain(graph: Graph, nodes: Sequence[Node]) -> int:
-    """Length of the longest run of `nodes` in which each depends on the one before."""
+    """How often `nodes` are applied one behind the other, each time with something new of the input in between: layers that
+    share their weights have nothing new."""
     wanted = {node.name for node in nodes}
+    alive = _alive(graph)
     depth: dict[str, int] = {}
-    longest = 0
+    fresh: dict[int, set[str]] = {}
     for node in graph.nodes:
         before = max((depth.get(name, 0) for name in node.inputs), default=0)
-        if node.name in wanted:
-            before += 1
-            longest = max(longest, before)
+        if before:
+            fresh.setdefault(before, set()).update(n for n in node.inputs if n in alive and not depth.get(n, 0))
         for name in node.outputs:
-            depth[name] = before
-    return longest
+            depth[name] = before + (node.name in wanted)
+    seen: set[str] = set()
+    count = 0
+    for level in sorted(fresh):
+        count += bool(fresh[level] - seen)
+        seen |= fresh[level]
+    return count
 
 
 # -- sizes ----------------------------------------------------------------------------------------------------------
