@@ -75,6 +75,13 @@ def frame_at(t: i64, length: i64, reverse: i64) -> i64:
 
 
 @device
+def zero(p: f32p, i: i64, n: i64) -> None:
+    """p[i : i + n] = 0."""
+    for j in range(n):
+        p[i + j] = ZERO
+
+
+@device
 def lstm_units(
     f: Activation, f0: f32, f1: f32, g: Activation, g0: f32, g1: f32, hh: Activation, h0: f32, h1: f32,
     gate_i: Vec, gate_o: Vec, gate_f: Vec, gate_c: Vec, cell: Vec,
