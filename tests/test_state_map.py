@@ -10,7 +10,7 @@ import onnx_files as files
 import pytest
 from contract import floats
 from onnx import helper as h
-from onnx_files import F32
+from onnx_files import F32, I64
 from streamrnn_converters import convert
 from streamrnn_converters.onnx.state_map import stem
 
@@ -192,3 +192,20 @@ def test_elman_network_as_a_step_model_and_as_a_sequence_agree(tmp_path: Path) -
     two = np.asarray(Stream(Engine(convert(clip))).process(X))
     np.testing.assert_array_equal(one.ravel(), two.ravel())
     np.testing.assert_allclose(one.ravel(), files.run_file(clip, {"x": X[:, None]})[0].ravel(), atol=1e-6)
+
+
+@pytest.mark.parametrize("op", ["ScatterND", "ScatterElements"])
+def test_where_elements_go_at_run_time_they_are_not_followed(tmp_path: Path, op: str) -> None:
+    """A cache that is written at a place given with each call: paired by name, for lack of a trace."""
+    places = [1, 1] if op == "ScatterND" else [1, 2]
+    nodes = [h.make_node(op, ["cache", "at", "x"], ["cache_out"]), h.make_node("ReduceSum", ["cache_out"], ["y"], keepdims=0)]
+    inputs = [("x", F32, [1, 2]), ("cache", F32, [5, 2]), ("at", I64, places)]
+    path = files.save(files.make(nodes, inputs, [("y", F32, []), ("cache_out", F32, [5, 2])]), tmp_path)
+    graph = convert(path)
+    assert {s.name: s.evidence for s in graph.states} == {"cache": "name"}
+    engine = Engine(graph)
+    stream = Stream(engine)
+    for t in range(4):
+        at = np.full(engine.inputs["at"].shape, t)
+        total = stream.step({"x": np.ones(engine.inputs["x"].shape, np.float32), "at": at})
+        assert total == 2 * (t + 1)

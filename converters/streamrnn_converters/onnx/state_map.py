@@ -207,16 +207,13 @@ def element_numbers(graph: Graph, seeds: Mapping[str, Array]) -> dict[str, Array
         if any(graph.types[name].size > MAX_FOLLOWED for name in (*node.inputs, *node.outputs) if name):
             continue
         site = site_of(graph, node)
-        arrays: list[Array | None] = []
-        for k, name in enumerate(node.inputs):
-            constant = graph.const(name)
-            moved = k in moved_inputs(node)
-            if name in known:
-                arrays.append(known[name])
-            elif moved and name:
-                arrays.append(np.full(graph.types[name].shape, -1, np.int64))
-            else:
-                arrays.append(constant)
+        moved = moved_inputs(node)
+        arrays = [
+            known.get(name, np.full(graph.types[name].shape, -1, np.int64)) if name and k in moved else graph.const(name)
+            for k, name in enumerate(node.inputs)
+        ]
+        if any(name and array is None for name, array in zip(node.inputs, arrays, strict=True)):
+            continue  # indices that are computed at run time
         try:
             values = get_op(node).reference(site, *arrays)
         except (ShapeError, UnsupportedError, TypeError, ValueError):
