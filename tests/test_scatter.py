@@ -73,6 +73,24 @@ def test_compiled_code_writes_every_element_type(dtype: DType) -> None:
     np.testing.assert_array_equal(y, expected)
 
 
+@pytest.mark.parametrize("reduction", ["add", "mul", "max", "min"])
+@pytest.mark.parametrize("dtype", [d for d in DType if d is not DType.BOOL])
+def test_every_number_is_reduced(reduction: str, dtype: DType) -> None:
+    """float16 is rounded once, integers wrap around."""
+    x, index = np.array([3, 1, 2, 5]).astype(dtype.numpy), indices(1, 3, 1, 1)
+    updates = np.array([2, 1, 7, 3]).astype(dtype.numpy)
+    if dtype.numpy.kind != "u":
+        x, updates = -x, (updates - 4).astype(dtype.numpy)
+    ufunc = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}[reduction]
+    expected = x.copy()
+    ufunc.at(expected, index, updates)
+    for case in (
+        Case("ScatterND", (x, index[:, None], updates), {"reduction": reduction}, live=(0, 1, 2)),
+        Case("ScatterElements", (x, index, updates), {"reduction": reduction}, live=(0, 1, 2)),
+    ):
+        np.testing.assert_array_equal(compiled(case)[0], expected)
+
+
 OUTSIDE = [np.iinfo(np.int64).min, -(1 << 40), -5, 4, 1 << 40, np.iinfo(np.int64).max]
 
 

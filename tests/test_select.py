@@ -61,6 +61,12 @@ def test_one_hot_gives_every_element_type(dtype: DType) -> None:
     np.testing.assert_array_equal(y, np.array([[1, 0, 0], [0, 0, 1], [0, 0, 1]]).astype(dtype.numpy))
 
 
+@pytest.mark.parametrize("dtype", [d for d in DType if d is not DType.BOOL])
+def test_indices_may_be_of_any_number(dtype: DType) -> None:
+    (y,) = compiled(hot(ints(2, 0, 5, dtype=dtype.numpy), 3))
+    np.testing.assert_array_equal(y, [[0, 0, 1], [1, 0, 0], [0, 0, 0]])
+
+
 def test_indices_that_are_not_finite_mark_no_place() -> None:
     (y,) = plain(hot(ints(np.nan, np.inf, -np.inf, 1, dtype=np.float32), 2))
     np.testing.assert_array_equal(y, [[0, 0], [0, 0], [0, 0], [0, 1]])

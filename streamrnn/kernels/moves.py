@@ -6,7 +6,7 @@ are clamped to the nearest element, and writes that fall outside are left out.
 
 from __future__ import annotations
 
-from streamrnn.kernels._jit import i32p, i64, i64p, kernel, u8p
+from streamrnn.kernels._jit import i64, i64p, kernel, u8p
 
 
 @kernel
@@ -21,13 +21,6 @@ def copy_blocks(
                 to = i * y0 + j * y1 + k * y2
                 for b in range(run):
                     y[to + b] = x[at + b]
-
-
-@kernel
-def widen(n: i64, x: i32p, y: i64p) -> None:
-    """y = x, as int64."""
-    for i in range(n):
-        y[i] = x[i]
 
 
 @kernel

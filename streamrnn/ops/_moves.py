@@ -13,6 +13,7 @@ from streamrnn.ir.lowering import Lowering, Place
 from streamrnn.ir.op import Site, Tolerance
 from streamrnn.ir.types import DType
 from streamrnn.kernels import moves
+from streamrnn.ops._casts import converted
 
 #: elements are moved, never computed
 EXACT = Tolerance(0.0, 0.0)
@@ -55,12 +56,7 @@ def wide_indices(site: Site, low: Lowering) -> Place:
     value = site.const(1)
     if value is not None:
         return low.weight(value.astype(np.int64))
-    place, t = low.input(1), site.type(1)
-    if t.dtype is DType.I64 or t.size == 0:
-        return place
-    wide = low.scratch(DType.I64, t.size)
-    low.call(moves.widen, t.size, place, wide, work=t.size)
-    return wide
+    return converted(low, low.input(1), DType.I64, site.type(1).size)
 
 
 def contiguous(shape: Sequence[int]) -> list[int]:

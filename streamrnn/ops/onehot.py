@@ -20,8 +20,9 @@ from streamrnn.ir.graph import Array
 from streamrnn.ir.lowering import Apply, Lowering, Place, Register
 from streamrnn.ir.op import Op, Site, Streamed, register
 from streamrnn.ir.types import DType, StreamType, TensorType
-from streamrnn.kernels import casts, select
-from streamrnn.ops._moves import EXACT, as_bytes, pointer_of
+from streamrnn.kernels import select
+from streamrnn.ops._casts import converted
+from streamrnn.ops._moves import EXACT, as_bytes
 from streamrnn.ops._time import only
 
 
@@ -72,11 +73,10 @@ class OneHot(Op):
 
     def _wide(self, site: Site, low: Lowering) -> Place:
         """The indices as int64."""
-        dtype, count = site.type(0).dtype, site.type(0).size
-        if dtype is DType.I64:
-            return low.input(0)
-        pointer = pointer_of(dtype).removesuffix("p")
+        given, count = site.type(0).dtype, site.type(0).size
+        if not given.is_float:
+            return converted(low, low.input(0), DType.I64, count)
+        source = converted(low, low.input(0), DType.F32 if given is DType.F16 else given, count)
         wide = low.scratch(DType.I64, count)
-        convert = select.whole.typed(x=pointer) if dtype.is_float else casts.cast.typed(x=pointer, result="i64")
-        low.loop((count,), [(low.input(0), (1,))], [Apply(convert, (Register(0),))], wide)
+        low.loop((count,), [(source, (1,))], [Apply(select.whole.typed(x=source.dtype.ctype), (Register(0),))], wide)
         return wide

@@ -17,11 +17,12 @@ import numpy as np
 
 from streamrnn.errors import UnsupportedError
 from streamrnn.ir.graph import Array
-from streamrnn.ir.lowering import Lowering
+from streamrnn.ir.lowering import Lowering, Place
 from streamrnn.ir.op import Op, Site, Streamed, register
 from streamrnn.ir.types import DType, StreamType, TensorType
 from streamrnn.kernels import scatter
 from streamrnn.kernels._jit import Device, Kernel
+from streamrnn.ops._casts import convert, converted
 from streamrnn.ops._moves import as_numbers, check_indices, contiguous, ints, pointer_of, wide_indices
 from streamrnn.ops._time import join
 
@@ -54,10 +55,19 @@ class _Scatter(Op):
             raise site.shape_error(f"updates {site.type(2)} should be {site.type(0).with_shape(updates)}")
         return (site.type(0),)
 
-    def kernel(self, site: Site, kernel: Kernel) -> Kernel:
-        """`kernel` for this element type and reduction."""
-        pointer = pointer_of(site.type(0).dtype)
-        return kernel.typed(updates=pointer, y=pointer).bind(combine=_COMBINE[self.reduction(site)][0])
+    def write(self, site: Site, low: Lowering, kernel: Kernel, *sizes: int | Place) -> None:
+        """Emit the copy of the data and `kernel` on it, for this element type and reduction; float16 is reduced in float32."""
+        x, updates, name = site.type(0), site.type(2), self.reduction(site)
+        y = low.update(0, 0)
+        if updates.size == 0:
+            return
+        numbers = DType.F32 if x.dtype is DType.F16 and name != "none" else x.dtype
+        target, given = converted(low, y, numbers, x.size), converted(low, low.input(2), numbers, updates.size)
+        pointer = pointer_of(numbers)
+        bound = kernel.typed(updates=pointer, y=pointer).bind(combine=_COMBINE[name][0])
+        low.call(bound, *sizes, as_numbers(given), as_numbers(target), work=updates.size)
+        if target != y:
+            convert(low, target, y, x.size)
 
     def apply(self, site: Site, x: Array, at: tuple[Array, ...], updates: Array) -> Array:
         """`x` with `updates` taken up at index arrays `at`, in NumPy."""
@@ -98,15 +108,10 @@ class ScatterND(_Scatter):
 
     def lower(self, site: Site, low: Lowering) -> None:
         x, indices = site.type(0), site.type(1)
-        y = as_numbers(low.update(0, 0))
-        if site.type(2).size == 0:
-            return
         dims = x.shape[: indices.shape[-1]]
         count, run = math.prod(indices.shape[:-1]), math.prod(x.shape[len(dims) :])
-        low.call(
-            self.kernel(site, scatter.scatter_nd), count, len(dims), run, low.weight(ints(dims)), wide_indices(site, low),
-            as_numbers(low.input(2)), y, work=count * run,
-        )  # fmt: skip
+        places = low.weight(ints(dims)), wide_indices(site, low)
+        self.write(site, low, scatter.scatter_nd, count, len(dims), run, *places)
 
 
 @register
@@ -144,11 +149,5 @@ class ScatterElements(_Scatter):
 
     def lower(self, site: Site, low: Lowering) -> None:
         x, indices, axis = site.type(0), site.type(1), self.axis(site)
-        y = as_numbers(low.update(0, 0))
-        if indices.size == 0:
-            return
-        low.call(
-            self.kernel(site, scatter.scatter_elements), indices.size, x.rank, axis, x.shape[axis],
-            low.weight(ints(indices.shape)), low.weight(ints(contiguous(x.shape))), wide_indices(site, low),
-            as_numbers(low.input(2)), y, work=indices.size,
-        )  # fmt: skip
+        places = low.weight(ints(indices.shape)), low.weight(ints(contiguous(x.shape))), wide_indices(site, low)
+        self.write(site, low, scatter.scatter_elements, indices.size, x.rank, axis, x.shape[axis], *places)
