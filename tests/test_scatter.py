@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from contract import Case, floats
 from moving import Moves, compiled, indices, numbers, plain
+from onnx import helper as h
+from onnx_files import F32, I64, make, save
+from streamrnn_converters import convert
 
+from streamrnn import Engine, Stream
 from streamrnn.errors import ShapeError, UnsupportedError
 from streamrnn.ir.graph import Array
 from streamrnn.ir.types import DType
+from streamrnn.plan import Copy
 
 
 def distinct(seed: int, sizes: tuple[int, ...], count: int) -> Array:
@@ -109,6 +116,54 @@ def test_a_live_index_out_of_range_writes_nothing(run: object) -> None:
         np.testing.assert_array_equal(case.reference[0], expected)
 
 
+def cache(x: tuple[int, ...], count: int, first: tuple[int, ...] | None, axis: int = -2, mode: str = "linear") -> Case:
+    shape = list(x)
+    shape[axis] = count
+    index = () if first is None else (np.array(first),)
+    # onnxruntime 1.31 knows no opset with this op
+    return Case(
+        "TensorScatter", (floats(1, *x), floats(2, *shape), *index), {"axis": axis, "mode": mode}, live=(0, 1, 2), onnx=False,
+        label=f"TensorScatter {x} {count} {first} {axis} {mode}",
+    )  # fmt: skip
+
+
+class TestTensorScatter(Moves):
+    cases = [  # noqa: RUF012
+        cache((2, 3, 5, 4), 2, (1, 3)),
+        cache((2, 3, 5, 4), 2, None),
+        cache((2, 5, 3), 1, (4, 0), axis=1),
+        cache((1, 6, 2), 6, (0,)),
+        cache((2, 6, 2), 3, (5, 8), mode="circular"),
+        cache((2, 6, 2), 3, (-1, 13), mode="circular"),
+    ]
+
+
+def test_rows_behind_the_end_of_a_cache_are_left_out() -> None:
+    case = cache((2, 4, 1), 2, (3, -1))
+    x, update = (np.asarray(a) for a in case.inputs[:2])
+    expected = x.copy()
+    expected[0, 3], expected[1, 0] = update[0, 0], update[1, 1]
+    np.testing.assert_array_equal(compiled(case)[0], expected)
+    np.testing.assert_array_equal(case.reference[0], expected)
+
+
+def test_a_cache_is_written_in_place(tmp_path: Path) -> None:
+    """A key cache fed back: the step writes its one row, and copies nothing."""
+    nodes = [
+        h.make_node("TensorScatter", ["past", "x", "at"], ["present"], mode="circular", axis=1),
+        h.make_node("ReduceSum", ["present"], ["y"], keepdims=0),
+    ]
+    inputs = [("x", F32, [1, 1, 4]), ("past", F32, [1, 8, 4]), ("at", I64, [1])]
+    model = make(nodes, inputs, [("y", F32, []), ("present", F32, [1, 8, 4])], opset=24)
+    engine = Engine(convert(save(model, tmp_path), pair={"past": "present"}))
+    assert not engine.plan.commit
+    assert not any(isinstance(call, Copy) for call in engine.plan.calls)
+    stream, rows = Stream(engine), floats(1, 11, 1, 4)
+    for t, row in enumerate(rows):
+        y = stream.step({"x": row.reshape(engine.inputs["x"].shape), "at": np.full(engine.inputs["at"].shape, t)})
+        np.testing.assert_allclose(y, rows[max(0, t - 7) : t + 1].sum(), rtol=1e-5, atol=1e-5)
+
+
 def test_what_does_not_fit_is_refused() -> None:
     x = floats(1, 4, 3)
     with pytest.raises(ShapeError, match="updates"):
@@ -117,5 +172,12 @@ def test_what_does_not_fit_is_refused() -> None:
         Case("ScatterND", (x, indices(4)[:, None], floats(2, 1, 3)), live=(0, 2)).site()
     with pytest.raises(ShapeError, match="larger than the data"):
         Case("ScatterElements", (x, np.zeros((2, 4), np.int64), floats(2, 2, 4)), live=(0, 2)).site()
+    for node in (cache((2, 4, 1), 5, (0, 0)), cache((2, 4, 1), 1, (0,))):
+        with pytest.raises(ShapeError, match=r"does not fit the cache|one int64 for each"):
+            node.site()
+    with pytest.raises(ShapeError, match="axis 0 is that of the batch"):
+        cache((2, 4, 1), 1, (0, 0), axis=0).site()
+    with pytest.raises(UnsupportedError, match="not linear or circular"):
+        cache((2, 4, 1), 1, (0, 0), mode="other").site()
     with pytest.raises(UnsupportedError, match="reduction 'mean'"):
         Case("ScatterND", (x, indices(1)[:, None], floats(2, 1, 3)), {"reduction": "mean"}, live=(0, 2)).site()

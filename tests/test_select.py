@@ -15,6 +15,7 @@ from streamrnn_converters.onnx.reader import read_model
 from streamrnn_converters.passes.declutter import declutter
 from streamrnn_converters.passes.fold import fold
 
+from streamrnn import Stream
 from streamrnn.errors import ShapeError, UnsupportedError
 from streamrnn.ir.graph import Array
 from streamrnn.ir.types import DType
@@ -130,6 +131,21 @@ class TestCastLike(Moves):
         Case("CastLike", (numbers((2, 3), DType.I64), floats(1, 1))),
         Case("CastLike", (floats(1, 2, 3), floats(2, 4))),
     ]
+
+
+@pytest.mark.parametrize(
+    ("source", "to"), [("float32", "int32"), ("int64", "float64"), ("bool", "uint8"), ("float16", "int16"), ("uint8", "int8")]
+)
+def test_bits_become_those_of_another_element_type(source: str, to: str) -> None:
+    x = numbers((2, 12), DType(source))
+    case = Case("BitCast", (x,), {"to": to}, time={0: 1})
+    for (y,) in (compiled(case), plain(case)):
+        assert y.dtype == to
+        assert y.tobytes() == x.tobytes()
+    frames = np.ascontiguousarray(x.T).reshape(12, *case.stream_engine.inputs["i0"].shape)
+    assert Stream(case.stream_engine).process(frames).tobytes() == frames.tobytes()
+    with pytest.raises(ShapeError, match="not of one size"):
+        Case("BitCast", (x,), {"to": "uint64" if to != "float64" else "int8"}).site()
 
 
 def squeezed(x: Array, condition: list[int], axis: int | None = None, time: int | None = None, refused: str = "") -> Case:

@@ -52,7 +52,8 @@ LISTED: Mapping[str, str] = {
 RELATIVES = (
     "Asinh Acosh Atanh BitShift BitwiseAnd BitwiseOr BitwiseXor BitwiseNot CumProd Hardmax Shrink LRN "
     "MeanVarianceNormalization GlobalLpPool Dropout Scatter Upsample DepthToSpace SpaceToDepth EyeLike ReverseSequence "
-    "CenterCropPad MelWeightMatrix SequenceConstruct SequenceErase SequenceMap RandomNormal RandomUniform Bernoulli"
+    "CenterCropPad MelWeightMatrix SequenceConstruct SequenceErase SequenceMap RandomNormal RandomUniform Bernoulli "
+    "NonZero Unique Compress BitCast TensorScatter"
 )
 
 _LISTED = frozenset(" ".join(LISTED.values()).split())

@@ -6,7 +6,7 @@ becomes of an element and its update; `Kernel.typed` gives these kernels their e
 
 from __future__ import annotations
 
-from streamrnn.kernels._jit import device, f32, f32p, i64, i64p, kernel
+from streamrnn.kernels._jit import device, f32, f32p, i64, i64p, kernel, u8p
 
 
 @device
@@ -75,3 +75,23 @@ def scatter_elements(
                     at += rest % dims[d] * strides[d]
                 rest //= dims[d]
             y[at] = combine(y[at], updates[i])
+
+
+@kernel
+def write_rows(
+    batch: i64, outer: i64, size: i64, count: i64, run: i64, circular: i64, first: i64p, updates: u8p, y: u8p
+) -> None:
+    """y [batch][outer][size][run] takes `updates` [batch][outer][count][run] at first[b], first[b] + 1 .. of its third axis, or
+    with circular = 1 at these modulo `size`. Runs are bytes."""
+    for b in range(batch):
+        for o in range(outer):
+            row = b * outer + o
+            for s in range(count):
+                k = first[b] + s
+                if circular != 0:
+                    k %= size
+                if 0 <= k < size:
+                    to = (row * size + k) * run
+                    at = (row * count + s) * run
+                    for i in range(run):
+                        y[to + i] = updates[at + i]

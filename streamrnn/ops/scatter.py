@@ -1,11 +1,13 @@
-"""ScatterND and ScatterElements: a copy of the data with elements changed at given indices (int64 or int32).
+"""ScatterND, ScatterElements, TensorScatter: a copy of the data with elements changed at given indices (int64 or int32).
 
     ScatterND        Y = data; Y[indices[i.., :], ..] = updates[i.., ..]
     ScatterElements  Y = data; Y[indices[i, j, ..], j, ..] = updates[i, j, ..], likewise for any attribute axis
+    TensorScatter    Y = cache; Y[b, .., write_indices[b] + s, ..] = update[b, .., s, ..] on attribute axis (-2), with mode
+                     circular modulo its size. write_indices [batch] (int64) are 0 where left out
 
 Attribute reduction (none, add, mul, max, min) says what becomes of an element and its update; updates are applied in order.
 A constant index out of range is an error; an update whose index is computed at run time and out of range is left out.
-Source  onnx.ai/onnx/operators, pages of ScatterND and ScatterElements.
+Source  onnx.ai/onnx/operators, pages of ScatterND, ScatterElements and TensorScatter.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from streamrnn.ir.types import DType, StreamType, TensorType
 from streamrnn.kernels import scatter
 from streamrnn.kernels._jit import Device, Kernel
 from streamrnn.ops._casts import convert, converted
-from streamrnn.ops._moves import as_numbers, check_indices, contiguous, ints, pointer_of, wide_indices
+from streamrnn.ops._moves import EXACT, as_bytes, as_numbers, check_indices, contiguous, ints, pointer_of, wide_indices
 from streamrnn.ops._time import join
 
 _COMBINE: dict[str, tuple[Device, np.ufunc | None]] = {
@@ -151,3 +153,60 @@ class ScatterElements(_Scatter):
         x, indices, axis = site.type(0), site.type(1), self.axis(site)
         places = low.weight(ints(indices.shape)), low.weight(ints(contiguous(x.shape))), wide_indices(site, low)
         self.write(site, low, scatter.scatter_elements, indices.size, x.rank, axis, x.shape[axis], *places)
+
+
+@register
+class TensorScatter(Op):
+    """See the module's text. A cache that nothing else reads is written in place."""
+
+    name = "TensorScatter"
+    tolerance = EXACT
+
+    def axis(self, site: Site) -> int:
+        axis = site.axis(site.attr_int("axis", -2), site.type(0).rank)
+        if axis == 0:
+            raise site.shape_error("axis 0 is that of the batch, not of the sequence")
+        return axis
+
+    def circular(self, site: Site) -> bool:
+        mode = site.attr_str("mode", "linear")
+        if mode not in ("linear", "circular"):
+            raise UnsupportedError(f"node '{site.node.name}' (TensorScatter): mode '{mode}' is not linear or circular")
+        return mode == "circular"
+
+    def infer(self, site: Site) -> tuple[TensorType, ...]:
+        x, update, axis = site.type(0), site.type(1), self.axis(site)
+        self.circular(site)
+        fits = update.dtype is x.dtype and update.rank == x.rank and update.shape[axis] <= x.shape[axis]
+        if not fits or any(n != x.shape[d] for d, n in enumerate(update.shape) if d != axis):
+            raise site.shape_error(f"the update {update} does not fit the cache {x} along axis {axis}")
+        if site.has(2) and site.type(2) != TensorType(DType.I64, x.shape[:1]):
+            raise site.shape_error(f"write_indices {site.type(2)} are not one int64 for each of {x.shape[0]} rows")
+        return (x,)
+
+    def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
+        y, update, axis = np.array(inputs[0]), np.asarray(inputs[1]), self.axis(site)
+        first = inputs[2] if len(inputs) > 2 and inputs[2] is not None else np.zeros(len(y), np.int64)
+        for b, start in enumerate(first):
+            places = int(start) + np.arange(update.shape[axis])
+            places = places % y.shape[axis] if self.circular(site) else places
+            inside = (places >= 0) & (places < y.shape[axis])
+            rows, given = np.moveaxis(y[b], axis - 1, 0), np.moveaxis(update[b], axis - 1, 0)
+            rows[places[inside]] = given[inside]
+        return (y,)
+
+    def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
+        if any(s is not None and s.axis is not None for s in streams):
+            raise site.not_streamable("writes to places of the clip")
+        return join(site, streams)
+
+    def lower(self, site: Site, low: Lowering) -> None:
+        x, update, axis = site.type(0), site.type(1), self.axis(site)
+        y = low.update(0, 0)
+        first = low.input(2) if site.has(2) else low.weight(np.zeros(x.shape[0], np.int64))
+        run = math.prod(x.shape[axis + 1 :]) * x.dtype.size
+        if update.size:
+            low.call(
+                scatter.write_rows, x.shape[0], math.prod(x.shape[1:axis]), x.shape[axis], update.shape[axis], run,
+                int(self.circular(site)), first, as_bytes(low.input(1)), as_bytes(y), work=update.size,
+            )  # fmt: skip
