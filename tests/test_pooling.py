@@ -120,6 +120,11 @@ def test_what_is_not_a_number_is_passed_over() -> None:
         (Case("AveragePool", (floats(1, 1, 2, 6),), {"kernel_shape": (2,), "pads": (2, 0)}), ShapeError, "as large as"),
         (Case("MaxPool", (np.zeros((1, 1, 4), np.int64),), {"kernel_shape": (2,)}), UnsupportedError, "int64"),
         (Case("LpPool", (floats(1, 1, 2, 6),), {"kernel_shape": (2,), "p": 0}), UnsupportedError, "p 0"),
+        (
+            Case("MaxPool", (np.zeros((1, 1, 1000, 1000), np.float32),), {"kernel_shape": (500, 500)}),
+            UnsupportedError,
+            "meet more than",
+        ),
         (Case("MaxUnpool", (floats(1, 1, 1, 2), np.zeros((1, 1, 3), np.int64)), {"kernel_shape": (2,)}), ShapeError, "indices"),
     ],
 )

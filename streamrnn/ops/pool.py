@@ -35,6 +35,8 @@ from streamrnn.ops.reduce import ROWS, Row, lower_reduction
 
 #: spatial dimensions that the kernels have
 _DIMS = 3
+#: elements that all windows of a node may meet
+_MOST = 1 << 28
 #: element types of MaxPool
 _ORDERED = (DType.F32, DType.F64, DType.I8, DType.U8)
 
@@ -55,7 +57,12 @@ class Pool(Op):
             raise site.shape_error(
                 f"pads {s.begin + s.end} are as large as the window {s.kernel}, which would see nothing else"
             )
-        return x.with_shape((*x.shape[:2], *s.out))
+        y = x.with_shape((*x.shape[:2], *s.out))
+        if y.size * prod(s.kernel) > _MOST:
+            raise UnsupportedError(
+                f"node '{site.node.name}' ({self.name}): its windows {s.kernel} meet more than {_MOST} elements"
+            )
+        return y
 
     def _window(self, site: Site) -> Spatial:
         return spatial(site, site.attr_ints("kernel_shape", ()))
