@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import onnx_files as files
 import pytest
 from contract import Case, Contract, floats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from moving import compiled
+from onnx import helper as h
+from onnx_files import F32
+from streamrnn_converters import convert
+from streamrnn_converters.validate import validate
 
+from streamrnn import Engine
 from streamrnn.errors import ShapeError, UnsupportedError
 from streamrnn.ir.graph import Array
 
@@ -78,6 +86,29 @@ def test_samples_that_are_cut_off_count_for_nothing() -> None:
     x[:, 16:] = np.nan
     (found,) = compiled(Case("DFT", (x, np.array(16), ONE), FORWARD))
     assert np.isfinite(found).all()
+
+
+def test_a_spectrogram_in_front_of_a_cell_runs_hop_by_hop(tmp_path: Path) -> None:
+    """[1, T] -> STFT -> power -> GRU: one step takes the samples of a hop."""
+    n, step, hidden = 64, 16, 8
+    bins = n // 2 + 1
+    weights = {
+        "step": np.array(step), "window": np.hanning(n).astype(np.float32), "two": np.array([2]), "three": np.array([3]),
+        "one": np.array([1]), "W": floats(1, 1, 3 * hidden, bins, scale=0.3), "R": floats(2, 1, 3 * hidden, hidden, scale=0.3),
+    }  # fmt: skip
+    nodes = [
+        h.make_node("Unsqueeze", ["x", "two"], ["u"]),
+        h.make_node("STFT", ["u", "step", "window"], ["s"]),
+        h.make_node("ReduceSumSquare", ["s", "three"], ["p"], keepdims=0),
+        h.make_node("Transpose", ["p"], ["t"], perm=[1, 0, 2]),
+        h.make_node("GRU", ["t", "W", "R"], ["g"], hidden_size=hidden),
+        h.make_node("Squeeze", ["g", "one"], ["y"]),
+    ]
+    model = files.make(nodes, [("x", F32, [1, "T"])], [("y", F32, ["F", 1, hidden])], weights, opset=18)
+    path = files.save(model, tmp_path)
+    engine = Engine(convert(path))
+    assert (engine.frames, engine.stride, engine.delay) == (step, step, n - step)
+    assert validate(path, engine, steps=60).passed
 
 
 @pytest.mark.parametrize(
