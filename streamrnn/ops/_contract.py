@@ -22,8 +22,8 @@ from streamrnn.ops._moves import contiguous, merged
 from streamrnn.ops._recurrent import pack_lanes
 from streamrnn.ops.reduce import ROWS, lower_reduction
 
-#: C types of the element types that can be multiplied
-CTYPES: Mapping[DType, str] = {DType.F32: "f32", DType.F64: "f64", DType.I64: "i64"}
+#: the element types that can be multiplied
+MULTIPLIED = tuple(dtype for dtype in DType if dtype not in (DType.F16, DType.BOOL))
 #: rows from which on it pays to turn a matrix round before it is multiplied
 _MANY_ROWS = 4
 #: calls of a kernel for one contraction
@@ -118,8 +118,8 @@ def _summed_alone(low: Lowering, sizes: Mapping[str, int], a: Named, b: Named, o
 
 def _multiplied(low: Lowering, sizes: Mapping[str, int], a: Named, b: Named, out: Sequence[str], y: Place) -> None:
     """Nothing is summed: one loop over y."""
-    ctype = CTYPES[y.dtype]
-    body = Apply(scalar.mul.typed(a=ctype, b=ctype, result=ctype), (Register(0), Register(1)))
+    ctype = y.dtype.wide
+    body = Apply(scalar.mul.typed(a=ctype, b=ctype, result=ctype), (Register(0), Register(1)), y.dtype)
     shape = [sizes[name] for name in out]
     rows = merged(shape, *([t.strides.get(name, 0) for name in out] for t in (a, b))) or [(1, 0, 0)]
     low.loop([row[0] for row in rows], [(a.place, [r[1] for r in rows]), (b.place, [r[2] for r in rows])], [body], y)
@@ -170,8 +170,8 @@ class _Product:
         b_row, b_col = (self._last(self.b, names) for names in (self.inner, columns))
         y_row = steps[rows[-1]] if rows else 0
         if self.y.dtype is not DType.F32:
-            ctype = f"{CTYPES[self.y.dtype]}p"
-            kernel = kernels.scalars.typed(a=ctype, b=ctype, y=ctype)
+            pointer = self.y.dtype.pointer
+            kernel = kernels.scalars.typed(a=pointer, b=pointer, y=pointer)
             own = [[a_row, a_col], [b_row, b_col], [y_row]]
         elif turned or (n == 1 and along):
             kernel, own = kernels.dots, [[a_row], [b_col], [y_row]]

@@ -22,7 +22,7 @@ from streamrnn.ir.graph import Array
 from streamrnn.ir.lowering import Lowering
 from streamrnn.ir.op import Op, Site, Streamed, Tolerance, register
 from streamrnn.ir.types import StreamType, TensorType
-from streamrnn.ops._contract import CTYPES, Named, contract
+from streamrnn.ops._contract import MULTIPLIED, Named, contract
 from streamrnn.ops._moves import contiguous, fill, lower_strided
 from streamrnn.ops._time import joined, one_frame
 
@@ -103,8 +103,8 @@ class Einsum(Op):
         dtype = site.type(0).dtype
         if len(dtypes) > 1:
             raise site.shape_error(f"its inputs are of several types: {sorted(d.value for d in dtypes)}")
-        if dtype not in CTYPES:
-            known = ", ".join(d.value for d in CTYPES)
+        if dtype not in MULTIPLIED:
+            known = ", ".join(d.value for d in MULTIPLIED)
             raise UnsupportedError(f"node '{site.node.name}' (Einsum): {dtype.value} is not supported, only {known}")
         equation = _Equation.of(site)
         if prod(equation.sizes.values()) > MAX_PRODUCTS:

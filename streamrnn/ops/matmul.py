@@ -1,8 +1,11 @@
 """MatMul and Gemm.
 
-    MatMul  Y = A B, with NumPy's rules for stacks of matrices (onnx.ai/onnx/operators/onnx__MatMul.html)
-    Gemm    Y = alpha A' B' + beta C, A' and B' transposed on request (onnx.ai/onnx/operators/onnx__Gemm.html)
+    MatMul       Y = A B, with NumPy's rules for stacks of matrices (onnx.ai/onnx/operators/onnx__MatMul.html)
+    FusedMatMul  Y = alpha A' B', written by onnxruntime's optimiser. transA exchanges the last two axes; transBatchA first
+                 moves axis 0 behind the axes of the stack; likewise for B (ContribOperators.md)
+    Gemm         Y = alpha A' B' + beta C, A' and B' transposed on request (onnx.ai/onnx/operators/onnx__Gemm.html)
 
+All elements are of one type: a float or integers, which wrap around; Gemm of integers has no alpha or beta.
 A constant B is packed into tiles of 16 columns; C becomes the bias row where it is constant and one row.
 """
 
@@ -14,14 +17,16 @@ import numpy as np
 
 from streamrnn.errors import UnsupportedError
 from streamrnn.ir.graph import Array
-from streamrnn.ir.lowering import Apply, Lowering, Place, Register
+from streamrnn.ir.lowering import Lowering, Place
 from streamrnn.ir.op import Op, Site, Streamed, Tolerance, register
 from streamrnn.ir.types import DType, StreamType, TensorType
-from streamrnn.kernels import dense, scalar
-from streamrnn.ops._contract import Named, contract
+from streamrnn.kernels import dense
+from streamrnn.ops._contract import MULTIPLIED, Named, contract
 from streamrnn.ops._moves import fill
 from streamrnn.ops._recurrent import pack_lanes
 from streamrnn.ops._time import joined, only
+from streamrnn.ops.pointwise import emit_lines
+from streamrnn.ops.pointwise_table import line
 
 
 def _stack(site: Site, a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
@@ -66,6 +71,17 @@ def product_stream(site: Site, streams: Sequence[StreamType | None], operands: t
     return joined(site, [streams[i] for i in operands], axes.pop())
 
 
+def check_numbers(site: Site) -> DType:
+    """The element type of A and B. Raises UnsupportedError where they differ or are none that can be multiplied."""
+    a, b = site.type(0), site.type(1)
+    if a.dtype is not b.dtype or a.dtype not in MULTIPLIED:
+        known = ", ".join(dtype.value for dtype in MULTIPLIED)
+        raise UnsupportedError(
+            f"node '{site.node.name}' ({site.node.op}): {a} times {b}; only tensors of one type, of {known}, are multiplied"
+        )
+    return a.dtype
+
+
 @register
 class MatMul(Op):
     """See the module's text."""
@@ -73,41 +89,89 @@ class MatMul(Op):
     name = "MatMul"
     tolerance = Tolerance(2e-6, 2e-5)
 
+    def order(self, site: Site, index: int) -> tuple[int, ...]:
+        """The axes of an operand in the order stack, rows, columns."""
+        return tuple(range(site.type(index).rank))
+
+    def alpha(self, site: Site) -> float:
+        """The factor before the product."""
+        return 1.0
+
+    def shape(self, site: Site, index: int) -> tuple[int, ...]:
+        """The shape of an operand as it is multiplied."""
+        return tuple(site.type(index).shape[axis] for axis in self.order(site, index))
+
     def infer(self, site: Site) -> tuple[TensorType, ...]:
-        a, b = site.type(0), site.type(1)
-        if a.dtype is not DType.F32 or b.dtype is not DType.F32:
-            raise UnsupportedError(f"node '{site.node.name}' (MatMul): {a} times {b}; only float32 is supported")
-        return (a.with_shape(product_shape(site, a.shape, b.shape)),)
+        dtype = check_numbers(site)
+        return (TensorType(dtype, product_shape(site, self.shape(site, 0), self.shape(site, 1))),)
 
     def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
         a, b = inputs
         assert a is not None
         assert b is not None
-        return (np.asarray(np.matmul(a, b)),)
+        y = np.matmul(a.transpose(self.order(site, 0)), b.transpose(self.order(site, 1)))
+        alpha = self.alpha(site)
+        return (np.asarray(y if alpha == 1.0 else alpha * y, a.dtype),)
 
     def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
-        return Streamed((product_stream(site, streams, (0, 1)),))
+        seen = [
+            s if s is None or s.axis is None else StreamType(self.order(site, i).index(s.axis), s.delay, s.stride)
+            for i, s in enumerate(streams)
+        ]
+        types = tuple(site.type(i).with_shape(self.shape(site, i)) for i in range(2))
+        return Streamed((product_stream(Site(site.node, types, site.constants, site.outputs), seen, (0, 1)),))
 
     def lower(self, site: Site, low: Lowering) -> None:
         a, b = site.type(0), site.type(1)
-        fixed = site.const(1)
+        fixed, alpha, y = site.const(1), self.alpha(site), low.output(0)
         if 0 in (a.size, b.size):
-            fill(low, np.zeros(1, np.float32), site.out(0).size, low.output(0))
+            fill(low, np.zeros(1, a.dtype.numpy), site.out(0).size, y)
             return
-        if fixed is not None and b.rank == 2:
-            rows, n_in, n_out = a.size // b.shape[0], *b.shape
-            bias = np.zeros((1, n_out), np.float32)
-            packed = low.weight(pack_lanes(np.concatenate([bias, fixed])))
-            low.call(dense.dense, rows, n_in, n_out, packed, low.input(0), low.output(0), work=rows * n_in * n_out)
+        if fixed is not None and b.rank == 2 and a.dtype is DType.F32 and self.order(site, 0) == tuple(range(a.rank)):
+            B = np.float32(alpha) * fixed.transpose(self.order(site, 1))
+            (n_in, n_out), rows = B.shape, a.size // B.shape[0]
+            packed = low.weight(pack_lanes(np.concatenate([np.zeros((1, n_out), np.float32), B])))
+            low.call(dense.dense, rows, n_in, n_out, packed, low.input(0), y, work=rows * n_in * n_out)
             return
         stack = [str(d) for d in range(max(a.rank, b.rank) - 2)]
         sizes = dict.fromkeys([*stack, "m", "k", "n"], 1)
         operands = []
         for i, (t, names) in enumerate(((a, [*stack, "m", "k"]), (b, [*stack, "k", "n"]))):
-            own = dict(zip(names[-t.rank :] if t.rank > 1 else ["k"], t.shape, strict=True))
+            inside = names[-t.rank :] if t.rank > 1 else ["k"]
+            # the name of each axis as it lies
+            own = {inside[self.order(site, i).index(axis)]: size for axis, size in enumerate(t.shape)}
             operands.append(Named.of(low.input(i), list(own), own, site.const(i)))
             sizes.update({name: size for name, size in own.items() if size > 1})
-        contract(low, sizes, operands[0], operands[1], [*stack, "m", "n"], low.output(0))
+        product = y if alpha == 1.0 else low.scratch(a.dtype, site.out(0).size)
+        contract(low, sizes, operands[0], operands[1], [*stack, "m", "n"], product)
+        if alpha != 1.0:
+            shape = site.out(0).shape
+            emit_lines(site, low, shape, [(product, shape)], [line("Mul", 0, alpha)], y)
+
+
+@register
+class FusedMatMul(MatMul):
+    """See the module's text."""
+
+    name = "FusedMatMul"
+
+    def order(self, site: Site, index: int) -> tuple[int, ...]:
+        side, axes = "AB"[index], list(range(site.type(index).rank))
+        if len(axes) < 2:
+            return tuple(axes)
+        if site.attr_int(f"transBatch{side}", 0):
+            axes.insert(len(axes) - 2, axes.pop(0))
+        if site.attr_int(f"trans{side}", 0):
+            axes[-2:] = axes[:-3:-1]
+        return tuple(axes)
+
+    def alpha(self, site: Site) -> float:
+        return site.attr_float("alpha", 1.0)
+
+    def infer(self, site: Site) -> tuple[TensorType, ...]:
+        if check_numbers(site).is_integer and self.alpha(site) != 1.0:
+            raise UnsupportedError(f"node '{site.node.name}' ({self.name}): a factor before integers is not supported")
+        return super().infer(site)
 
 
 @register
@@ -119,8 +183,11 @@ class Gemm(Op):
 
     def infer(self, site: Site) -> tuple[TensorType, ...]:
         a, b = site.type(0), site.type(1)
-        if a.dtype is not DType.F32 or b.dtype is not DType.F32:
-            raise UnsupportedError(f"node '{site.node.name}' (Gemm): {a} times {b}; only float32 is supported")
+        factors = site.attr_float("alpha", 1.0), site.attr_float("beta", 1.0)
+        if check_numbers(site).is_integer and factors != (1.0, 1.0):
+            raise UnsupportedError(f"node '{site.node.name}' (Gemm): alpha and beta before integers are not supported")
+        if site.has(2) and site.type(2).dtype is not a.dtype:
+            raise site.shape_error(f"C {site.type(2)} is not of the type of A and B, {a.dtype.value}")
         if a.rank != 2 or b.rank != 2:
             raise site.shape_error(f"takes matrices, not {a} and {b}")
         (m, k), (p, n) = self._sizes(site)
@@ -165,34 +232,29 @@ class Gemm(Op):
         alpha, beta = site.attr_float("alpha", 1.0), site.attr_float("beta", 1.0)
         plain_c = not site.has(2) or (c is not None and c.size in (1, n) and c.shape[:-1] in ((), (1,)))
         y = low.output(0)
-        if fixed is not None and plain_c and (not site.attr_int("transA", 0) or m == 1 or k == 1):
+        if (
+            fixed is not None
+            and plain_c
+            and site.type(0).dtype is DType.F32
+            and (not site.attr_int("transA", 0) or m == 1 or k == 1)
+        ):
             b = alpha * (fixed.T if site.attr_int("transB", 0) else fixed)
             bias = np.zeros((1, n)) if c is None else np.broadcast_to(beta * c.reshape(1, -1), (1, n))
             packed = low.weight(pack_lanes(np.concatenate([bias, b]).astype(np.float32)))
             low.call(dense.dense, m, k, n, packed, low.input(0), y, work=m * k * n)
             return
-        product = low.scratch(DType.F32, m * n)
         sizes = {"m": m, "k": k, "n": n}
         names = ("km" if site.attr_int("transA", 0) else "mk", "nk" if site.attr_int("transB", 0) else "kn")
         left, right = (Named.of(low.input(i), own, sizes, site.const(i)) for i, own in enumerate(names))
+        lines = [] if alpha == 1.0 else [line("Mul", 0, alpha)]
+        given: list[tuple[Place, tuple[int, ...]]] = []
+        if site.has(2):
+            given.append((low.input(2), site.type(2).shape))
+            scaled = 2 if lines else 0
+            if beta != 1.0:
+                lines.append(line("Mul", 1, beta))
+            lines.append(line("Add", scaled, 1 if beta == 1.0 else 1 + len(lines)))
+        product = low.scratch(site.type(0).dtype, m * n) if lines else y
         contract(low, sizes, left, right, "mn", product)
-        self._finish(site, low, product, (m, n), (alpha, beta), y)
-
-    def _finish(
-        self, site: Site, low: Lowering, product: Place, shape: tuple[int, int], scale: tuple[float, float], y: Place
-    ) -> None:
-        """y = alpha * product + beta * C"""
-        m, n = shape
-        alpha, beta = scale
-        scaled = Apply(scalar.mul, (Register(0), alpha))
-        if not site.has(2):
-            low.loop((m * n,), [(product, (1,))], [scaled], y)
-            return
-        c = (1,) * (2 - site.type(2).rank) + site.type(2).shape
-        strides = (c[1] if c[0] != 1 else 0, 1 if c[1] != 1 else 0)
-        body = [
-            Apply(scalar.mul, (Register(0), alpha)),
-            Apply(scalar.mul, (Register(1), beta)),
-            Apply(scalar.add, (Register(2), Register(3))),
-        ]
-        low.loop((m, n), [(product, (n, 1)), (low.input(2), strides)], body, y)
+        if lines:
+            emit_lines(site, low, (m, n), [(product, (m, n)), *given], lines, y)
