@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from streamrnn.kernels._jit import b1, device, f32, f32p, i64, i64p, kernel
+from streamrnn.kernels._jit import b1, device, f32, f32p, f64, i64, i64p, kernel, u64
 from streamrnn.kernels.math import exp, log
 from streamrnn.kernels.simd import LANES, Real, above, below, copysign, load_lanes, splat, sqrt, vload, vstore
 
@@ -141,26 +141,53 @@ def reduce_columns(outer: i64, n: i64, inner: i64, count: f32, x: f32p, y: f32p,
                 y[r * inner + first + i] = finish(lanes[i], count)
 
 
+# -- what is no float32: one number after the other, in the order of n ---------------------------------------------------
+
+
 @device
 def higher(a: i64, b: i64) -> i64:
-    return a if a > b else b
+    """The larger one; NaN is passed over."""
+    return b if b > a or a != a else a
 
 
 @device
 def lower(a: i64, b: i64) -> i64:
-    return a if a < b else b
+    """The smaller one; NaN is passed over."""
+    return b if b < a or a != a else a
+
+
+@device
+def size_of(x: i64) -> i64:
+    return x if x > 0 else 0 - x
+
+
+@device
+def mean_of_floats(s: f64, count: i64) -> f64:
+    return s / np.float64(count)
+
+
+@device
+def mean_of_integers(s: i64, count: i64) -> i64:
+    """s / count, rounded toward zero."""
+    quotient = s // count
+    return quotient + 1 if quotient < 0 and quotient * count != s else quotient
+
+
+@device
+def mean_of_unsigned(s: u64, count: i64) -> u64:
+    return s // np.uint64(count)
 
 
 @kernel
-def reduce_integers(outer: i64, n: i64, inner: i64, x: i64p, y: i64p) -> None:
+def reduce_plain(outer: i64, n: i64, inner: i64, count: i64, x: i64p, y: i64p) -> None:
     """y [outer][inner] from x [outer][n][inner]; n is at least 1."""
     for r in range(outer):
         for i in range(inner):
             at = r * n * inner + i
-            total = x[at]
+            total = term(x[at])
             for k in range(1, n):
-                total = combine(total, x[at + k * inner])
-            y[r * inner + i] = total
+                total = combine(total, term(x[at + k * inner]))
+            y[r * inner + i] = finish(total, count)
 
 
 @device

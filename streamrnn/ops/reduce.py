@@ -2,7 +2,8 @@
 
     ReduceSum, Mean, Max, Min, Prod, L1 (of |x|), L2 (root of the sum of x²), SumSquare, LogSum, LogSumExp
 
-Inputs      data, axes (constant; left out or empty: all, or none with noop_with_empty_axes = 1).
+Inputs      data, axes (constant; left out or empty: all, or none with noop_with_empty_axes = 1). Integers wrap around, their
+            means are rounded toward zero. Roots and logarithms are of float32 alone; Max and Min also take bool.
 Attributes  keepdims (1), noop_with_empty_axes (0).
 Source      onnx.ai/onnx/operators/onnx__ReduceSum.html and its neighbours.
 """
@@ -22,14 +23,41 @@ from streamrnn.ir.lowering import Apply, Lowering, Place, Register
 from streamrnn.ir.op import Op, Site, Streamed, register_instance
 from streamrnn.ir.types import DType, StreamType, TensorType
 from streamrnn.kernels import reduce as kernels
-from streamrnn.kernels._jit import Binding, Device
+from streamrnn.kernels._jit import Binding, Device, Kernel
 from streamrnn.kernels.simd import LANES
+from streamrnn.ops._moves import as_numbers, fill, pointer_of
 from streamrnn.ops._time import only
 
 
 @dataclass(frozen=True)
+class Plain:
+    """How numbers are reduced that are no float32: term, combine, finish, by what they are; see `kernels.reduce_plain`."""
+
+    combine: Device
+    term: Device = kernels.value
+    floats: Device = kernels.result
+    integers: Device = kernels.result
+    unsigned: Device = kernels.result
+
+    def kernel(self, dtype: DType, *, first: bool, last: bool) -> Kernel:
+        """The kernel of one pass, the first and last of which have more to do."""
+        kind = dtype.numpy.kind
+        finish = {"f": self.floats, "i": self.integers}.get(kind, self.unsigned)
+        term = self.term if first else kernels.value
+        if kind == "u" and self.term is kernels.size_of:
+            term = kernels.value  # their size is themselves
+        pointer = pointer_of(dtype)
+        typed = kernels.reduce_plain.typed(x=pointer, y=pointer)
+        return typed.bind(term=term, combine=self.combine, finish=finish if last else kernels.result)
+
+
+@dataclass(frozen=True)
 class Row:
-    """term, then combine from start, then finish: device functions of `kernels.reduce`. integers: combine on int64."""
+    """term, then combine from start, then finish: device functions of `kernels.reduce`.
+
+    plain: the same for other numbers than float32, where there is such a function.
+    empty: what comes of no elements.
+    """
 
     name: str
     numpy: Callable[[Any, tuple[int, ...], bool], Array]
@@ -37,7 +65,22 @@ class Row:
     combine: Device = kernels.add
     start: float = 0.0
     finish: Device = kernels.result
-    integers: Device | None = None
+    plain: Plain | None = None
+    empty: float = 0.0
+
+    def supports(self, dtype: DType) -> bool:
+        if dtype is DType.BOOL:  # or, and
+            return self.name in ("ReduceMax", "ReduceMin")
+        return dtype is DType.F32 or (self.plain is not None and dtype is not DType.F16)
+
+    def nothing(self, dtype: DType) -> Array:
+        """What comes of no elements, in this type."""
+        if dtype.is_float or np.isfinite(self.empty):
+            return np.array(self.empty, dtype.numpy)
+        if dtype is DType.BOOL:
+            return np.array(self.empty > 0)
+        info = np.iinfo(dtype.value)
+        return np.array(info.max if self.empty > 0 else info.min if self.empty < 0 else 0, dtype.numpy)
 
 
 def kept(site: Site, shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
@@ -73,14 +116,19 @@ class Reduce(Op):
 
     def infer(self, site: Site) -> tuple[TensorType, ...]:
         x = site.type(0)
-        if x.dtype is not DType.F32 and (x.dtype not in (DType.I64, DType.I32) or self.row.integers is None):
-            raise UnsupportedError(f"node '{site.node.name}' ({self.name}): {x.dtype.value} is not supported")
+        if not self.row.supports(x.dtype):
+            raise UnsupportedError(
+                f"node '{site.node.name}' ({self.name}): {x.dtype.value} is not supported; put a Cast to float32 in front of it"
+            )
         return (x.with_shape(kept(site, x.shape, self.axes(site))),)
 
     def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
         x = inputs[0]
         assert x is not None
-        return (np.asarray(self.row.numpy(x, self.axes(site), bool(site.attr_int("keepdims", 1)))),)
+        axes, keep = self.axes(site), bool(site.attr_int("keepdims", 1))
+        if x.size == 0:
+            return (np.full(kept(site, x.shape, axes), self.row.nothing(DType.of(x))),)
+        return (np.asarray(self.row.numpy(x, axes, keep)).astype(x.dtype),)
 
     def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
         return Streamed((kept_stream(site, only(site, streams), self.axes(site)),))
@@ -88,20 +136,24 @@ class Reduce(Op):
     def lower(self, site: Site, low: Lowering) -> None:
         x = site.type(0)
         if x.size == 0:
-            raise UnsupportedError(f"node '{site.node.name}' ({self.name}): its input {x} has no elements")
-        if x.dtype is DType.I32:
-            raise UnsupportedError(f"node '{site.node.name}' ({self.name}): int32 is supported where it is constant alone")
+            fill(low, self.row.nothing(x.dtype), site.out(0).size, low.output(0))
+            return
         passes = split_axes(x.shape, self.axes(site))
-        if x.dtype is DType.I64:
-            assert self.row.integers is not None
-            source = low.input(0)
-            for i, (outer, n, inner) in enumerate(passes):
-                target = low.output(0) if i == len(passes) - 1 else low.scratch(DType.I64, outer * inner)
-                kernel = kernels.reduce_integers.bind(combine=self.row.integers)
-                low.call(kernel, outer, n, inner, source, target, work=outer * n * inner)
-                source = target
-        else:
+        if x.dtype is DType.F32:
             lower_reduction(self.row, low, passes, low.input(0), low.output(0))
+        else:
+            self.lower_plain(low, x.dtype, passes, low.input(0), low.output(0))
+
+    def lower_plain(self, low: Lowering, dtype: DType, passes: Sequence[tuple[int, int, int]], x: Place, y: Place) -> None:
+        """Emit the passes for numbers that are no float32."""
+        assert self.row.plain is not None
+        count = prod(n for _, n, _ in passes)
+        for i, (outer, n, inner) in enumerate(passes):
+            last = i == len(passes) - 1
+            target = y if last else low.scratch(dtype, outer * inner)
+            kernel = self.row.plain.kernel(dtype, first=i == 0, last=last)
+            low.call(kernel, outer, n, inner, count, as_numbers(x), as_numbers(target), work=outer * n * inner)
+            x = target
 
 
 def split_axes(shape: tuple[int, ...], axes: tuple[int, ...]) -> list[tuple[int, int, int]]:
@@ -155,6 +207,9 @@ class LogSumExp(Reduce):
 
     def lower(self, site: Site, low: Lowering) -> None:
         shape, axes = site.type(0).shape, self.axes(site)
+        if site.type(0).size == 0:
+            super().lower(site, low)
+            return
         passes = split_axes(shape, axes)
         top, shifted = low.scratch(DType.F32, site.out(0).size), low.scratch(DType.F32, site.type(0).size)
         lower_reduction(ROWS["ReduceMax"], low, passes, low.input(0), top)
@@ -178,32 +233,48 @@ def _log_sum_exp(x: Array, axes: tuple[int, ...], keep: bool) -> Array:
     return np.asarray(total if keep else total.squeeze(axes))
 
 
+def _mean(x: Array, axes: tuple[int, ...], keep: bool) -> Array:
+    """Integers are rounded toward zero."""
+    if x.dtype.kind == "f":
+        return np.asarray(x.mean(axis=axes, keepdims=keep))
+    total, count = x.sum(axis=axes, keepdims=keep), prod(x.shape[a] for a in axes)
+    return np.asarray(np.sign(total) * (np.abs(total) // total.dtype.type(count)))
+
+
+_MEANS = Plain(kernels.add, kernels.value, kernels.mean_of_floats, kernels.mean_of_integers, kernels.mean_of_unsigned)
+
 #: the reductions by name
 ROWS = {
     row.name: row
     for row in (
-        Row("ReduceSum", lambda x, a, k: x.sum(axis=a, keepdims=k), integers=kernels.add),
-        Row("ReduceMean", lambda x, a, k: x.mean(axis=a, keepdims=k), finish=kernels.mean),
+        Row("ReduceSum", lambda x, a, k: x.sum(axis=a, keepdims=k), plain=Plain(kernels.add)),
+        Row("ReduceMean", _mean, finish=kernels.mean, plain=_MEANS, empty=np.nan),
         Row(
             "ReduceMax", lambda x, a, k: x.max(axis=a, keepdims=k),
-            combine=kernels.maximum, start=-np.inf, integers=kernels.higher,
+            combine=kernels.maximum, start=-np.inf, plain=Plain(kernels.higher), empty=-np.inf,
         ),
         Row(
             "ReduceMin", lambda x, a, k: x.min(axis=a, keepdims=k),
-            combine=kernels.minimum, start=np.inf, integers=kernels.lower,
+            combine=kernels.minimum, start=np.inf, plain=Plain(kernels.lower), empty=np.inf,
         ),
         Row(
             "ReduceProd", lambda x, a, k: x.prod(axis=a, keepdims=k),
-            combine=kernels.multiply, start=1.0, integers=kernels.multiply,
+            combine=kernels.multiply, start=1.0, plain=Plain(kernels.multiply), empty=1.0,
         ),
-        Row("ReduceL1", lambda x, a, k: np.abs(x).sum(axis=a, keepdims=k), term=kernels.magnitude),
+        Row(
+            "ReduceL1", lambda x, a, k: np.abs(x).sum(axis=a, keepdims=k),
+            term=kernels.magnitude, plain=Plain(kernels.add, kernels.size_of),
+        ),
         Row(
             "ReduceL2", lambda x, a, k: np.sqrt(np.square(x).sum(axis=a, keepdims=k)),
             term=kernels.square, finish=kernels.root,
         ),
-        Row("ReduceSumSquare", lambda x, a, k: np.square(x).sum(axis=a, keepdims=k), term=kernels.square),
-        Row("ReduceLogSum", lambda x, a, k: np.log(x.sum(axis=a, keepdims=k)), finish=kernels.logarithm),
-        Row("ReduceLogSumExp", _log_sum_exp),
+        Row(
+            "ReduceSumSquare", lambda x, a, k: np.square(x).sum(axis=a, keepdims=k),
+            term=kernels.square, plain=Plain(kernels.add, kernels.square),
+        ),
+        Row("ReduceLogSum", lambda x, a, k: np.log(x.sum(axis=a, keepdims=k)), finish=kernels.logarithm, empty=-np.inf),
+        Row("ReduceLogSumExp", _log_sum_exp, empty=-np.inf),
     )
 }  # fmt: skip
 
