@@ -22,7 +22,7 @@ OLDEST = 7
 #: the newest opset that this table was compared with
 NEWEST = 28
 #: for rules that hold in every opset
-_ALWAYS = 1 << 30
+ALWAYS = 1 << 30
 
 _RawGraph = TypeVar("_RawGraph", bound=RawGraph)
 
@@ -63,18 +63,19 @@ class Rule:
     rewrite: Rewrite
 
 
-def upgrade(graph: _RawGraph, opset: int) -> _RawGraph:
-    """The graph, written in `opset`, with every node in the newest form. A node that has none carries a `problem`."""
-    return _upgraded(graph, opset, Names(all_names(graph)), {})
+def upgrade(graph: _RawGraph, opset: int, more: Sequence[Rule] = ()) -> _RawGraph:
+    """The graph, written in `opset`, with every node in the newest form, by RULES and `more`, which come behind them. A node
+    that has none carries a `problem`."""
+    return _upgraded(graph, opset, Names(all_names(graph)), {}, (*RULES, *more))
 
 
-def _upgraded(graph: _RawGraph, opset: int, names: Names, outer: Mapping[str, Array]) -> _RawGraph:
+def _upgraded(graph: _RawGraph, opset: int, names: Names, outer: Mapping[str, Array], rules: Sequence[Rule]) -> _RawGraph:
     up = Upgrade(opset, names, {**outer, **graph.constants})
     nodes: list[RawNode] = []
     for node in graph.nodes:
-        bodies = {key: _upgraded(body, opset, names, up.constants) for key, body in node.subgraphs.items()}
+        bodies = {key: _upgraded(body, opset, names, up.constants, rules) for key, body in node.subgraphs.items()}
         found = [replace(node, subgraphs=bodies)]
-        for rule in RULES:
+        for rule in rules:
             if opset < rule.before:
                 found = [new for old in found for new in (rule.rewrite(old, up) if _applies(rule, old) else [old])]
         nodes += found
@@ -147,7 +148,7 @@ def _split(node: RawNode, up: Upgrade) -> list[RawNode]:
     return [replace(node, attrs={**node.attrs, "num_outputs": len(node.outputs)})]
 
 
-def _softmax(node: RawNode, up: Upgrade) -> list[RawNode]:
+def softmax_of_opset_12(node: RawNode, up: Upgrade) -> list[RawNode]:
     """Before 13 the axes from `axis` on (1 where it is not given) were flattened into one."""
     axis = node.attrs.get("axis", 1)
     if axis == -1:
@@ -283,13 +284,13 @@ RULES: tuple[Rule, ...] = (
     Rule(("Pad",), 11, _moved(pads=np.int64, value=np.float32)),
     Rule(("Squeeze", "Unsqueeze", "ReduceSum"), 13, _moved(axes=np.int64)),
     Rule(("Split",), 13, _moved(split=np.int64)),
-    Rule(("Softmax", "LogSoftmax", "Hardmax"), 13, _softmax),
+    Rule(("Softmax", "LogSoftmax", "Hardmax"), 13, softmax_of_opset_12),
     Rule(_REDUCE, 18, _moved(axes=np.int64)),
     Rule(("Split",), 18, _split),
     Rule(("DFT",), 20, _dft),
     Rule(("GroupNormalization",), 21, _group_norm),
-    Rule(("Dropout",), _ALWAYS, _dropout),
-    Rule(("BatchNormalization",), _ALWAYS, _batch_norm),
-    Rule(("LSTM",), _ALWAYS, _batch_first((5, 6))),
-    Rule(("GRU", "RNN"), _ALWAYS, _batch_first((5,))),
+    Rule(("Dropout",), ALWAYS, _dropout),
+    Rule(("BatchNormalization",), ALWAYS, _batch_norm),
+    Rule(("LSTM",), ALWAYS, _batch_first((5, 6))),
+    Rule(("GRU", "RNN"), ALWAYS, _batch_first((5,))),
 )

@@ -20,6 +20,7 @@ from streamrnn.errors import ModelFileError, UnsupportedError
 from streamrnn.ir.graph import Array, Attr
 from streamrnn.ir.types import TensorType
 from streamrnn_converters.names import Names
+from streamrnn_converters.onnx import contrib
 from streamrnn_converters.onnx.functions import function_body, has_function, inline_functions
 from streamrnn_converters.onnx.opset import OLDEST, upgrade
 from streamrnn_converters.onnx.raw import Dim, RawGraph, RawInput, RawModel, RawNode
@@ -76,7 +77,7 @@ def read_bytes(data: bytes, path: Path) -> RawModel:
         path=path,
         external=tuple(sorted(external_files(proto.graph))),
     )
-    return upgrade(model, opset)
+    return upgrade(model, opset, contrib.RULES)
 
 
 def _bytes(path: Path) -> bytes:
@@ -213,7 +214,7 @@ class _Reader:
     def expanded(self, proto: NodeProto, types: Sequence[TensorType | None]) -> RawGraph:
         """The graph by which ONNX defines an op, in the newest form."""
         graph, opset = function_body(proto, self.opset, types)
-        return upgrade(_Reader(self.path, opset, graph).graph(graph), opset)
+        return upgrade(_Reader(self.path, opset, graph).graph(graph), opset, contrib.RULES)
 
     def node_name(self, proto: NodeProto) -> str:
         """Unique in the file: a name that two nodes share gets a number at the second."""
