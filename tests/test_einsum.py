@@ -73,10 +73,11 @@ def summed(equation: str, operands: tuple[Array, ...]) -> Array:
     right = right if arrow else "".join(x for x in letters if left.count(x) == 1)
     sizes = {x: n for term, a in zip(terms, operands, strict=True) for x, n in zip(term, a.shape, strict=True)}
     y = np.zeros([sizes[x] for x in right], operands[0].dtype)
-    for index in itertools.product(*(range(sizes[x]) for x in letters)):
-        at = dict(zip(letters, index, strict=True))
-        factors = [a[tuple(at[x] for x in term)] for term, a in zip(terms, operands, strict=True)]
-        y[tuple(at[x] for x in right)] += np.prod(factors, dtype=y.dtype)
+    with np.errstate(over="ignore"):  # unsigned integers wrap around
+        for index in itertools.product(*(range(sizes[x]) for x in letters)):
+            at = dict(zip(letters, index, strict=True))
+            factors = [a[tuple(at[x] for x in term)] for term, a in zip(terms, operands, strict=True)]
+            y[tuple(at[x] for x in right)] += np.prod(factors, dtype=y.dtype)
     return y
 
 

@@ -46,6 +46,8 @@ def all_kernels() -> dict[str, Kernel]:
 
 
 KERNELS = all_kernels()
+#: compare a number drawn from 53 random bits with a float32, which would round the drawn one up to 1
+FIFTY_THREE_BITS = {"streamrnn.kernels.random:bernoulli", "streamrnn.kernels.random:multinomial"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -103,7 +105,7 @@ def test_float32_kernels_never_widen(address: str) -> None:
     kernel = KERNELS[address]
     text = str(llvm.parse_bitcode(kernel_bitcode(kernel)))
     ctypes = {ctype.removesuffix("p") for ctype in (*(ctype for _, ctype in kernel.params), str(kernel.returns))}
-    if "f64" not in ctypes:
+    if "f64" not in ctypes and address not in FIFTY_THREE_BITS:
         assert "double" not in text
 
 

@@ -187,6 +187,7 @@ class _Import:
 
     def _data(self, graph: Graph, axes: Mapping[str, int]) -> list[str]:
         """Inputs with a time axis, and outputs as long as the clip."""
+        axes = {name: axis for name, axis in axes.items() if name in graph.inputs}
         lengths = {graph.types[name].shape[axis] for name, axis in axes.items()}
         long = [n for n in graph.outputs if axes and lengths & set(graph.types[n].shape)]
         return [*axes, *long]
@@ -261,7 +262,9 @@ class _Import:
                     f"state '{pair.source}' is not the state of a recurrent op over time: the file writes it once a call, and "
                     f"a frame is no call; use window mode (--mode window)"
                 )
-        axes = {name: axis % graph.types[name].rank for name, axis in axes.items()}
+        axes = {name: axis % graph.types[name].rank for name, axis in axes.items() if name in graph.inputs}
+        if not axes:
+            raise NotStreamableError("no output needs the inputs along which time is said to run")
         found = model_findings(self.model, graph, pairs, axes)
         chunk = max(1, self.options.lookahead)
         graph = with_state_kinds(self.pipeline.streamify(graph, axes, chunk))

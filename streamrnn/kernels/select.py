@@ -14,7 +14,7 @@ _LOWEST = np.int64(-(2**63))
 def whole(x: f32) -> i64:
     """x where it is a whole number that int64 holds, else -2**63."""
     k = truncate_i64(x)
-    return k if k == x else _LOWEST
+    return k if np.float32(k) == x else _LOWEST
 
 
 @kernel

@@ -78,6 +78,24 @@ def merged(shape: Sequence[int], *strides: Sequence[int]) -> list[tuple[int, ...
     return rows
 
 
+def evenly_spaced(places: Array, depth: int = 3) -> list[tuple[int, int]] | None:
+    """Rows (size, step), outermost first, at most `depth`, where `places` are those of nested loops: their first element plus
+    index times step, summed over the rows. None where they are not."""
+    flat = places.reshape(-1)
+    if flat.size < 2:
+        return [(flat.size, 0)]
+    steps = np.diff(flat)
+    apart = np.nonzero(steps != steps[0])[0]
+    run = int(apart[0]) + 1 if len(apart) else flat.size
+    if depth == 0 or flat.size % run:
+        return None
+    rows = flat.reshape(-1, run)
+    outer = evenly_spaced(rows[:, 0], depth - 1) if len(rows) > 1 else []
+    if outer is None or (rows - rows[:, :1] != rows[0] - rows[0, 0]).any():
+        return None
+    return [*outer, (run, int(steps[0]))]
+
+
 def lower_strided(low: Lowering, output: int, shape: Sequence[int], strides: Sequence[int], offset: int = 0) -> None:
     """Output `output` is input 0 read as `shape` with `strides` from element `offset` on: a view where that is one run."""
     rows = merged(shape, strides)

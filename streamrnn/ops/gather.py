@@ -31,6 +31,7 @@ from streamrnn.ops._moves import (
     check_indices,
     contiguous,
     copy_box,
+    evenly_spaced,
     ints,
     lower_strided,
     lower_take,
@@ -84,15 +85,14 @@ class Gather(Op):
     def lower(self, site: Site, low: Lowering) -> None:
         shape, axis, value = site.type(0).shape, self.axis(site), site.const(1)
         count = site.type(1).size
-        if value is not None and count:
-            wanted = clamped(value, shape[axis]).reshape(-1)
-            steps = np.unique(np.diff(wanted))
-            if len(steps) < 2:  # evenly spaced: a strided read
-                strides = contiguous(shape)
-                offset = int(wanted[0]) * strides[axis]
-                strides[axis] *= int(steps[0]) if len(steps) else 1
-                lower_strided(low, 0, (*shape[:axis], count, *shape[axis + 1 :]), strides, offset)
-                return
+        rows = None if value is None or not count else evenly_spaced(wanted := clamped(value, shape[axis]))
+        if rows is not None:  # a strided read
+            strides = contiguous(shape)
+            sizes, steps = ([row[i] for row in rows] for i in (0, 1))
+            steps = [*strides[:axis], *(step * strides[axis] for step in steps), *strides[axis + 1 :]]
+            offset = int(wanted.flat[0]) * strides[axis]
+            lower_strided(low, 0, (*shape[:axis], *sizes, *shape[axis + 1 :]), steps, offset)
+            return
         lower_take(low, shape, axis, low.input(0), wide_indices(site, low), count, low.output(0))
 
 

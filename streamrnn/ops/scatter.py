@@ -25,7 +25,18 @@ from streamrnn.ir.types import DType, StreamType, TensorType
 from streamrnn.kernels import scatter
 from streamrnn.kernels._jit import Device, Kernel
 from streamrnn.ops._casts import convert, converted
-from streamrnn.ops._moves import EXACT, as_bytes, as_numbers, check_indices, contiguous, ints, pointer_of, wide_indices
+from streamrnn.ops._moves import (
+    EXACT,
+    as_bytes,
+    as_numbers,
+    check_indices,
+    contiguous,
+    copy_box,
+    evenly_spaced,
+    ints,
+    pointer_of,
+    wide_indices,
+)
 from streamrnn.ops._time import join
 
 _COMBINE: dict[str, tuple[Device, np.ufunc | None]] = {
@@ -112,8 +123,26 @@ class ScatterND(_Scatter):
         x, indices = site.type(0), site.type(1)
         dims = x.shape[: indices.shape[-1]]
         count, run = math.prod(indices.shape[:-1]), math.prod(x.shape[len(dims) :])
+        if self._copied_as_box(site, low):
+            return
         places = low.weight(ints(dims)), wide_indices(site, low)
         self.write(site, low, scatter.scatter_nd, count, len(dims), run, *places)
+
+    def _copied_as_box(self, site: Site, low: Lowering) -> bool:
+        """Emit a plain copy where constant indices make a box of the data, each place once; whether they do."""
+        value, x = site.const(1), site.type(0)
+        if value is None or not value.size or self.reduction(site) != "none":
+            return False
+        depth = value.shape[-1]
+        tuples = value.reshape(-1, depth).astype(np.int64)
+        places = np.where(tuples < 0, tuples + x.shape[:depth], tuples) @ np.array(contiguous(x.shape)[:depth])
+        rows = evenly_spaced(places)
+        if rows is None or min(step for _, step in rows) < 0 or len(np.unique(places)) < len(places):
+            return False
+        sizes, steps = ([row[i] for row in rows] for i in (0, 1))
+        box, y = (*sizes, math.prod(x.shape[depth:])), low.update(0, 0)
+        copy_box(low, box, low.input(2), contiguous(box), y.at(int(places[0])), (*steps, 1))
+        return True
 
 
 @register

@@ -48,6 +48,8 @@ def body_of(raw: RawNode, key: str, inputs: int, outputs: int) -> RawGraph:
     if body is None or len(body.inputs) != inputs or len(body.outputs) < outputs:
         found = "none" if body is None else f"one of {len(body.inputs)} inputs and {len(body.outputs)} outputs"
         raise malformed(raw, f"it needs a body ({key}) of {inputs} inputs and {outputs} outputs and has {found}")
+    if not all(part.name for part in (*body.inputs, *body.outputs)):
+        raise malformed(raw, f"an input or output of its body ({key}) has no name")
     return body
 
 

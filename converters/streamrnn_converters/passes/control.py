@@ -44,6 +44,8 @@ _NO_BOUND = 1 << 62
 
 def _if(walk: Walk, raw: RawNode, inputs: tuple[str, ...], scope: Scope) -> None:
     wanted = [k for k, name in enumerate(raw.outputs) if name]
+    if not inputs[0]:
+        raise malformed(raw, "its condition is missing")
     condition = walk.constants.get(inputs[0])
     if condition is not None:
         if condition.size != 1:
@@ -80,6 +82,8 @@ def _if(walk: Walk, raw: RawNode, inputs: tuple[str, ...], scope: Scope) -> None
 
 def _loop(walk: Walk, raw: RawNode, inputs: tuple[str, ...], scope: Scope) -> None:
     carried = inputs[2:]
+    if "" in carried:
+        raise malformed(raw, "one of the values that it carries is missing")
     body = body_of(raw, "body", len(inputs), 1 + len(carried))
     if len(raw.outputs) > len(body.outputs) - 1:
         raise malformed(raw, f"it has {len(raw.outputs)} outputs, its body gives {len(body.outputs) - 1}")
@@ -118,6 +122,8 @@ def _scan(walk: Walk, raw: RawNode, inputs: tuple[str, ...], scope: Scope) -> No
     count = raw.attrs.get("num_scan_inputs")
     if not isinstance(count, int) or not 0 < count <= len(inputs):
         raise malformed(raw, f"it has {count} scan inputs among {len(inputs)} inputs")
+    if "" in inputs:
+        raise malformed(raw, "one of its inputs is missing")
     states = len(inputs) - count
     body = body_of(raw, "body", len(inputs), states)
     stacked = len(body.outputs) - states

@@ -81,10 +81,11 @@ def _list(walk: Walk, raw: RawNode, name: str) -> TensorList:
 
 
 def _tensors(walk: Walk, raw: RawNode, names: Sequence[str]) -> None:
-    """ShapeError where one of the values is itself a sequence."""
+    """ShapeError where one of the values is missing or itself a sequence."""
     for name in names:
-        if name in walk.sequences:
-            raise ShapeError(f"node '{raw.name}' ({raw.op}): its input '{name}' is a sequence, not a tensor")
+        if not name or name in walk.sequences:
+            what = "a sequence, not a tensor" if name else "missing"
+            raise ShapeError(f"node '{raw.name}' ({raw.op}): its input '{name}' is {what}")
 
 
 def _position(walk: Walk, raw: RawNode, inputs: Sequence[str], index: int, count: int, default: int, end: int = 0) -> int:
@@ -94,6 +95,7 @@ def _position(walk: Walk, raw: RawNode, inputs: Sequence[str], index: int, count
     else:
         value = walk.constants.get(inputs[index])
         if value is None:
+            _tensors(walk, raw, inputs[index : index + 1])
             reason = "its position is computed at run time, but a compiled step has sequences of fixed length"
             raise OpenValueError.at(f"node '{raw.name}' ({raw.op}): {reason}", index)
         place = int(value.item()) if value.size == 1 else count + end
@@ -141,7 +143,7 @@ def _construct(walk: Walk, raw: RawNode, inputs: tuple[str, ...], scope: Scope) 
 
 
 def _insert(walk: Walk, raw: RawNode, inputs: tuple[str, ...], scope: Scope) -> None:
-    _tensors(walk, raw, inputs[1:])
+    _tensors(walk, raw, inputs[1:2])
     names = list(items(walk, _list(walk, raw, inputs[0])))
     names.insert(_position(walk, raw, inputs, 2, len(names), len(names), end=1), inputs[1])
     _enter(walk, raw, scope, TensorList(tuple(names)))
@@ -174,7 +176,7 @@ def _length(walk: Walk, raw: RawNode, inputs: tuple[str, ...], scope: Scope) -> 
 def _split(walk: Walk, raw: RawNode, inputs: tuple[str, ...], scope: Scope) -> None:
     """Without sizes the pieces are slices of 1; with keepdims = 0 slices of 1 lose the axis (also where sizes say that they
     are of 1, as in onnxruntime)."""
-    _tensors(walk, raw, inputs)
+    _tensors(walk, raw, inputs[:1])
     type_ = walk.types[inputs[0]]
     axis = raw.attrs.get("axis", 0)
     if not isinstance(axis, int) or not -type_.rank <= axis < type_.rank:
