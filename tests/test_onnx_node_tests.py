@@ -57,12 +57,12 @@ HALVES = sorted(name for name in node_tests.DISPUTED if "fp16" in name)
 
 
 @pytest.mark.parametrize("name", HALVES)
-def test_a_disputed_test_of_float16_is_off_by_one_unit_in_the_last_place(name: str) -> None:
+def test_a_disputed_test_of_float16_is_off_by_two_units_in_the_last_place_at_most(name: str) -> None:
     (case,) = (case for case in cases() if case.name == name)
     (given, (expected,)) = case.data_sets[0]
     (own,) = prepare(case.model).run(given)
     assert own.dtype == expected.dtype == np.float16
-    assert (np.abs(own - expected) <= np.spacing(np.maximum(np.abs(own), np.abs(expected)))).all()
+    assert (np.abs(own - expected) <= 2 * np.spacing(np.maximum(np.abs(own), np.abs(expected)))).all()
 
 
 @pytest.mark.parametrize("name", sorted({*node_tests.DISPUTED} - {*DFTS, *HALVES}))
@@ -85,8 +85,8 @@ def figures(stored: dict[str, object]) -> str:
         f"Of the {counts['total']} node tests in onnx {stored['onnx']}, {counts['listed']} use only ops of the project's list; "
         f"{counts['listed_passed']} of these pass. With their near relatives, and ops that ONNX defines by other ops, it is "
         f"{counts['passed']} of {counts['scope']} ({counts['constant']} of them without a run-time input), and "
-        f"{counts['beyond']} beyond that; none gives a wrong answer. Refused: {refused}. In {counts['disputed']} the exact "
-        f"answer is outside the tolerance of the expected one."
+        f"{counts['beyond']} beyond that; none gives a wrong answer. Refused: {refused}. {counts['disputed']} are disputed: "
+        f"`DISPUTED` in node_tests.py says why."
     )
     return textwrap.fill(text, 128)
 
