@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from contract import Case, Contract, as_dict, close, floats, onnxruntime_outputs
+from contract import Case, Contract, close, floats
+from filters import agrees_with_onnxruntime_and_the_reference, stream_gives_the_whole_clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
@@ -102,26 +103,13 @@ def geometries(draw: st.DrawFn, most_first_stride: int = 4) -> dict[str, Any]:
 @settings(max_examples=50, deadline=None)
 @given(geometries())
 def test_any_geometry_agrees_with_onnxruntime_and_the_reference(geometry: dict[str, Any]) -> None:
-    case = conv(**geometry)
-    (expected,) = case.reference
-    close(onnxruntime_outputs(case)[0], expected, case.impl, "onnxruntime against the float64 reference")
-    found = as_dict(case.engine, Stream(case.engine).step(case.inputs[0].reshape(case.engine.inputs["i0"].shape)))  # type: ignore[union-attr]
-    close(found["o0"].reshape(expected.shape), expected, case.impl, "compiled against reference")
+    agrees_with_onnxruntime_and_the_reference(conv(**geometry))
 
 
 @settings(max_examples=25, deadline=None)
 @given(geometries(most_first_stride=1))
 def test_any_geometry_over_time_gives_the_whole_clip(geometry: dict[str, Any]) -> None:
-    case = conv(**geometry, time=2)
-    engine = case.stream_engine
-    found = as_dict(engine, Stream(engine).process(case.frames(engine)))["o0"]
-    stream = engine.plan.outputs[0].stream
-    assert stream is not None
-    clip = np.moveaxis(case.reference[0], 2, 0)
-    steps = found.reshape(len(found), *clip.shape[1:])
-    assert not steps[: stream.delay].any()
-    valid = steps[stream.delay :][: len(clip)]
-    close(valid, clip[: len(valid)], case.impl, "stream against whole clip")
+    stream_gives_the_whole_clip(conv(**geometry, time=2))
 
 
 TESTS = [test for test in node_tests("ConvTranspose") if np.asarray(test.inputs["X"]).ndim < 5]

@@ -68,8 +68,6 @@ def convert(
     """
     path = Path(path)
     if is_audio(path):
-        if mode == "window":
-            raise BindingError(f"{path}: --mode window belongs to ONNX files: one step of an audio model is one sample")
         foreign = {
             "bind": bind,
             "shape": shape,
@@ -79,9 +77,7 @@ def convert(
             "outputs": outputs,
             "fix": fix,
         }
-        graph = convert_audio(path, foreign, layers=layers, prewarm=prewarm, dump=dump)
-        given = Options(layers=layers, prewarm=prewarm).words()
-        return graph.replace(meta={**graph.meta, "source": path.name, "given": given})
+        return _audio_graph(path, mode, foreign, Options(layers=layers, prewarm=prewarm), dump)
     if layers or prewarm:
         name = "--layers" if layers else "--prewarm"
         raise BindingError(
@@ -96,6 +92,16 @@ def convert(
     graph = convert_model(model, options, dump)
     done = [findings_row(replace(found, remedy=RULES[found.code].fix)) for found in fixes]
     return graph.replace(meta={**graph.meta, "fixes": done}) if done else graph
+
+
+def _audio_graph(
+    path: Path, mode: Mode, foreign: Mapping[str, object], options: Options, dump: Callable[[str, Graph], None] | None
+) -> Graph:
+    """The step graph of an audio file. `foreign`: what was given for the options that it does not take."""
+    if mode == "window":
+        raise BindingError(f"{path}: --mode window belongs to ONNX files: one step of an audio model is one sample")
+    graph = convert_audio(path, foreign, layers=options.layers, prewarm=options.prewarm, dump=dump)
+    return graph.replace(meta={**graph.meta, "source": path.name, "given": options.words()})
 
 
 def convert_model(model: RawModel, options: Options, dump: Callable[[str, Graph], None] | None = None) -> Graph:

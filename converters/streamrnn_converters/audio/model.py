@@ -90,15 +90,11 @@ class Conv2d:
         return int(self.weight.shape[0]) * self.features_out
 
 
-@dataclass(frozen=True)
-class Lstm:
-    """w_in [4H, in], w_rec [4H, H], bias [4H]: rows in the order i, f, g, o; h0 and c0 [H]: the state before frame 0."""
+class _Cell:
+    """What recurrent layers have in common: their widths follow from w_in and w_rec."""
 
     w_in: Array
     w_rec: Array
-    bias: Array
-    h0: Array
-    c0: Array
 
     @property
     def width_in(self) -> int:
@@ -110,7 +106,18 @@ class Lstm:
 
 
 @dataclass(frozen=True)
-class Gru:
+class Lstm(_Cell):
+    """w_in [4H, in], w_rec [4H, H], bias [4H]: rows in the order i, f, g, o; h0 and c0 [H]: the state before frame 0."""
+
+    w_in: Array
+    w_rec: Array
+    bias: Array
+    h0: Array
+    c0: Array
+
+
+@dataclass(frozen=True)
+class Gru(_Cell):
     """w_in [3H, in], w_rec [3H, H], b_in and b_rec [3H]: rows in the order of `gates`, "zrn" (Keras) or "rzn" (PyTorch).
 
     The reset gate acts behind the recurrent product (Keras: reset_after).
@@ -121,14 +128,6 @@ class Gru:
     b_in: Array
     b_rec: Array
     gates: str
-
-    @property
-    def width_in(self) -> int:
-        return int(self.w_in.shape[1])
-
-    @property
-    def width(self) -> int:
-        return int(self.w_rec.shape[1])
 
 
 @dataclass(frozen=True)
