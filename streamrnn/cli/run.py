@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, TextIO, cast
 
@@ -55,16 +57,11 @@ def run(
     opt.spare(target, model, source)
     engine = opt.open_engine(model, how, notify)
     signals.check_result(target, engine, source)
-    from_sound = source.lower().endswith(".wav")
-    to_sound = target is not None and target.suffix.lower() == ".wav"
-    if bits not in sound.BITS or (bits != "float" and not to_sound):
-        raise InputError(f"--bits {bits}: a .wav result has 16, 24 or float")
-    if (rate_mismatch or model_rate) and not from_sound:
-        raise InputError(f"{source}: --rate-mismatch and --model-rate belong to .wav files; this one has no sample rate")
-    policy = cast(OnNonFinite, on_nonfinite)
-    policy_of(on_nonfinite)
-    knobs = opt.pairs("--set", held or (), float)
     rates = sound.Rates(rate_mismatch, model_rate)
+    _check_sound_options(source, target, rates, bits)
+    policy_of(on_nonfinite)
+    policy = cast(OnNonFinite, on_nonfinite)
+    knobs = opt.pairs("--set", held or (), float)
     if engine.delay:
         frames = "1 input frame" if engine.delay == 1 else f"{engine.delay} input frames"
         talk().print(f"the output lags by {frames}; before that it is zero")
@@ -73,36 +70,77 @@ def run(
         with open(target, "w") if target else contextlib.nullcontext(sys.stdout) as out:
             _live(engine, stream, knobs, steps, out)
         return
-    path = Path(source)
-    if not path.exists():
-        raise InputError(f"{path}: there is no such file")
-    if from_sound:
-        constant = signals.held_frames(engine, knobs)
-        port = signals.main_input(engine, constant)
-        plan = sound.plan_sound(path, engine, rates, channel, knobs, to_sound=to_sound)
-        engine = plan.engine
-        tracks = [signals.with_held(path, {port.name: sound.frames_of(t, port)}, constant) for t in plan.tracks]
-    else:
-        plan, tracks = None, [signals.read_frames(path, engine, knobs, channel)]
-    streams = [Stream(engine, on_nonfinite=policy) for _ in tracks]
-    checked = [Ports(engine).arrays(track, steps=True) for track in tracks]
-    inputs = [{name: array[:steps] for name, array in zip(engine.inputs, arrays, strict=True)} for arrays in checked]
+    work = _work(Path(source), engine, rates, channel, knobs, to_sound=_is_sound(target))
+    streams = [Stream(work.engine, on_nonfinite=policy) for _ in work.tracks]
+    inputs = [_checked(work.engine, track, steps) for track in work.tracks]
     if target is None:
-        print(",".join(signals.column_names(engine)))
-        for block in _blocks(engine, streams[0], inputs[0]):
-            for t in range(len(next(iter(block.values())))):
-                print(signals.row_text([value[t] for value in block.values()]))
+        _print_rows(work.engine, streams[0], inputs[0])
         return
-    results = [_whole(engine, stream, track) for stream, track in zip(streams, inputs, strict=True)]
-    if plan is not None and to_sound:
-        samples, rate = sound.played(plan, port, [next(iter(result.values())) for result in results])
-        sound.write_sound(target, samples, rate, bits)
+    results = [_whole(work.engine, stream, track) for stream, track in zip(streams, inputs, strict=True)]
+    if work.played is None:
+        signals.write_result(target, work.engine, results[0])
     else:
-        signals.write_result(target, engine, results[0])
+        samples, rate = work.played([next(iter(result.values())) for result in results])
+        sound.write_sound(target, samples, rate, bits)
     mended = sum(stream.mended for stream in streams)
     if mended:
         talk().print(f"{mended} input frames were not finite ({on_nonfinite})")
     talk().print(f"{streams[0].steps} steps, written: {target}", markup=False)
+
+
+def _is_sound(path: str | Path | None) -> bool:
+    return path is not None and Path(path).suffix.lower() == ".wav"
+
+
+def _check_sound_options(source: str, target: Path | None, rates: sound.Rates, bits: str) -> None:
+    """Raises InputError where an option of sounds is given for something else."""
+    if bits not in sound.BITS or (bits != "float" and not _is_sound(target)):
+        raise InputError(f"--bits {bits}: a .wav result has 16, 24 or float")
+    if (rates.mismatch or rates.model) and not _is_sound(source):
+        raise InputError(f"{source}: --rate-mismatch and --model-rate belong to .wav files; this one has no sample rate")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What there is to run.
+
+    engine: the one that runs it, perhaps with its state delayed.
+    tracks: the inputs of each stream by name; several channels of a sound have a stream each.
+    played: the outputs of all tracks -> (samples, rate), where the result is a sound.
+    """
+
+    engine: Engine
+    tracks: list[dict[str, Array]]
+    played: Callable[[list[Array]], tuple[Array, float]] | None = None
+
+
+def _work(
+    path: Path, engine: Engine, rates: sound.Rates, channel: int | None, knobs: dict[str, float], *, to_sound: bool
+) -> Work:
+    """Read an input file. Raises InputError, UnsupportedError, MissingExtraError."""
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file")
+    if not _is_sound(path):
+        return Work(engine, [signals.read_frames(path, engine, knobs, channel)])
+    constant = signals.held_frames(engine, knobs)
+    port = signals.main_input(engine, constant)
+    plan = sound.plan_sound(path, engine, rates, channel, knobs, to_sound=to_sound)
+    tracks = [signals.with_held(path, {port.name: sound.frames_of(track, port)}, constant) for track in plan.tracks]
+    return Work(plan.engine, tracks, partial(sound.played, plan, port) if to_sound else None)
+
+
+def _checked(engine: Engine, track: dict[str, Array], steps: int | None) -> dict[str, Array]:
+    """The first `steps` frames of a track, in the engine's types and shapes."""
+    arrays = Ports(engine).arrays(track, steps=True)
+    return {name: array[:steps] for name, array in zip(engine.inputs, arrays, strict=True)}
+
+
+def _print_rows(engine: Engine, stream: Stream, frames: dict[str, Array]) -> None:
+    """All outputs as csv on stdout."""
+    print(",".join(signals.column_names(engine)))
+    for block in _blocks(engine, stream, frames):
+        for t in range(len(next(iter(block.values())))):
+            print(signals.row_text([value[t] for value in block.values()]))
 
 
 def _whole(engine: Engine, stream: Stream, frames: dict[str, Array]) -> dict[str, Array]:

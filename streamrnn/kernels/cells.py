@@ -75,10 +75,12 @@ def frame_at(t: i64, length: i64, reverse: i64) -> i64:
 
 
 @device
-def zero(p: f32p, i: i64, n: i64) -> None:
-    """p[i : i + n] = 0."""
-    for j in range(n):
-        p[i + j] = ZERO
+def rest(y: f32p, to: i64, state: f32p, at: i64, left: i64, length: i64) -> None:
+    """16 units at a frame that moves no state, because it is filler or past its length: y is 0, and the state of an entry
+    without frames is 0."""
+    store_lanes(y, to, left, splat(ZERO))
+    if length <= 0:
+        store_lanes(state, at, left, splat(ZERO))
 
 
 @device
@@ -131,10 +133,8 @@ def lstm(
                     frame = frame_at(t, length, reverse + d)
                     at = ho + b * n_hidden + first
                     if frame < skip or frame >= length:
-                        store_lanes(y, frame * y_row + at, left, splat(ZERO))
-                        if length <= 0:
-                            store_lanes(h, at, left, splat(ZERO))
-                            store_lanes(c, at, left, splat(ZERO))
+                        rest(y, frame * y_row + at, h, at, left, length)
+                        rest(y, frame * y_row + at, c, at, left, length)
                         continue
                     k = b * size
                     cell, new = lstm_units(
@@ -179,9 +179,7 @@ def gru(
                     frame = frame_at(t, length, reverse + d)
                     at = ho + b * n_hidden + first
                     if frame < skip or frame >= length:
-                        store_lanes(y, frame * y_row + at, left, splat(ZERO))
-                        if length <= 0:
-                            store_lanes(h, at, left, splat(ZERO))
+                        rest(y, frame * y_row + at, h, at, left, length)
                         continue
                     k = b * sums
                     gate_z = act_f(clipped(vload(z, k + LANES), clip), alpha_f, beta_f)
@@ -231,9 +229,7 @@ def gru_reset_first(
                     first = tile * LANES
                     left, at = n_hidden - first, ho + b * n_hidden + first
                     if frame < skip or frame >= length:
-                        store_lanes(y, frame * y_row + at, left, splat(ZERO))
-                        if length <= 0:
-                            store_lanes(h, at, left, splat(ZERO))
+                        rest(y, frame * y_row + at, h, at, left, length)
                         continue
                     i = (frame * batch + b) * s_row + 3 * (d * own + first) + 2 * LANES
                     gate_n = act_g(clipped(vload(start, i) + vload(zn, b * own + first), clip), alpha_g, beta_g)
@@ -264,9 +260,7 @@ def rnn(
                     first = tile * LANES
                     left, at = n_hidden - first, ho + b * n_hidden + first
                     if frame < skip or frame >= length:
-                        store_lanes(y, frame * y_row + at, left, splat(ZERO))
-                        if length <= 0:
-                            store_lanes(h, at, left, splat(ZERO))
+                        rest(y, frame * y_row + at, h, at, left, length)
                         continue
                     begun = vload(start, (frame * batch + b) * s_row + d * own + first)
                     new = act_f(clipped(begun + vload(z, b * own + first), clip), alpha_f, beta_f)
