@@ -85,6 +85,17 @@ def bins(size: int) -> Maker:
     return step("GRU", more=more, inputs={"bins": [size, 1, 3]}, outputs={"z": None})
 
 
+def strided() -> Maker:
+    """A GRU along time behind a convolution that halves it."""
+    nodes = [
+        node("Conv", "u K", "half", strides=[2], kernel_shape=[2]),
+        node("Transpose", "half", "frames", perm=[2, 0, 1]),
+        node("GRU", "frames W R B", "all", hidden_size=H, linear_before_reset=1),
+        node("Tanh", "all", "y"),
+    ]
+    return model(nodes, {"u": [1, 3, "T"]}, {"y": None}, {**weights("GRU"), "K": floats(1, 3, 3, 2)})
+
+
 def elman(times: int, shared: bool) -> Maker:
     """x [1, times, 3] -> an Elman cell written out `times` times -> y. Without `shared`, each time other weights."""
     nodes, constants = [], {"U": floats(1, 3, H), "h0": np.zeros((1, H), np.float32), "one": np.array([1])}
@@ -188,7 +199,7 @@ PAIRS: dict[str, Sequence[tuple[Maker, Maker]]] = {
         (by("pytorch", "2.10.0", 0, bias=0.0), by("pytorch", "2.10.0", 1)),
         (by("keras2onnx", "1.3.0", 0), by("keras2onnx", "1.3.0", 0, bias=0.0)),
     ],
-    "SR102": [(bins(5), bins(1))],
+    "SR102": [(bins(5), bins(1)), (bins(5), strided())],
     "SR103": [(elman(5, shared=True), elman(5, shared=False)), (elman(5, shared=True), tied(5))],
     "SR201": [
         (clip(("T", 1, 3), also={"h_n": [1, 1, H]}), clip(("T", 1, 3))),

@@ -51,6 +51,7 @@ class TestSTFT(Contract):
         Case("STFT", (signal(1, 2, 200, 1), np.array(16), np.hanning(64).astype(np.float32), np.array(64))),
         Case("STFT", (signal(2, 1, 96, 1), np.array(8), np.hanning(32).astype(np.float32)), time={0: 1}),
         Case("STFT", (signal(3, 1, 80, 1), np.array(10), None, np.array(16)), {"onesided": 0}, time={0: 1}),
+        Case("STFT", (signal(5, 2, 80), np.array(10), np.hanning(16).astype(np.float32), np.array(16)), time={0: 1}),
         Case("STFT", (signal(4, 2, 48, 2), np.array(8), None, np.array(16)), {"onesided": 0}, onnx=False),
     ]
 

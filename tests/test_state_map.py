@@ -83,6 +83,9 @@ def decomposed(folder: Path, names: dict[str, str], size: int = 5) -> Path:
         {"recurrent_in": "recurrent_out"},
         {"a": "a_out", "b": "b_out"},
         {"hidden.1": "hidden"},
+        {"h": "h2", "c": "c2"},
+        {"aa": "aa_o", "bb": "bb_o", "pp": "pp_o"},
+        {"h": "hidden_h", "c": "hidden_c"},
     ],
     ids=str,
 )
@@ -124,6 +127,16 @@ def test_an_ambiguous_pair_is_an_error_that_lists_the_candidates(tmp_path: Path)
     assert pairs(path, pair={"p": "17", "q": "18"}) == {"p": ("17", "given"), "q": ("18", "given")}
     # one given pair leaves one possibility for the rest
     assert pairs(path, pair={"p": "18"}) == {"p": ("18", "given"), "q": ("17", "shape")}
+
+
+def test_endings_that_make_two_state_maps_are_ambiguous(tmp_path: Path) -> None:
+    """h and c may take h1 and c1 or h2 and c2."""
+    nodes = [h.make_node("Sum", ["x", "h", "c"], ["y"], name="sum")]
+    nodes += [h.make_node(op, [s], [f"{s}{n}"], name=f"{s}{n}") for s in "hc" for n, op in enumerate(("Tanh", "Exp"), 1)]
+    typed = [[(n, F32, [1, 5]) for n in names] for names in (("x", "h", "c"), ("y", "h1", "c1", "h2", "c2"))]
+    path = files.save(files.make(nodes, *typed), tmp_path)
+    with pytest.raises(StatePairError, match=r"h float32\[1, 5\]: h1 or c1 or h2 or c2"):
+        convert(path)
 
 
 def test_an_input_can_be_said_to_be_no_state(tmp_path: Path) -> None:

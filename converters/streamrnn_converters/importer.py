@@ -209,7 +209,7 @@ class _Import:
             "frames": 1,
             "receptive_field": None,
             "found": self.options.found(self.model, graph, pairs, "window", {}),
-            "lint": list(map(findings_row, model_findings(self.model, graph, pairs, {}, reason))),
+            "lint": list(map(findings_row, model_findings(self.model, graph, graph, pairs, {}, reason))),
         }
         graph = with_state_kinds(graph).replace(stage=Stage.STEP, meta={**graph.meta, **meta})
         return self.pipeline.run("fuse", verify(graph))
@@ -271,17 +271,15 @@ class _Import:
         axes = {name: axis % graph.types[name].rank for name, axis in axes.items() if name in graph.inputs}
         if not axes:
             raise NotStreamableError("no output needs the inputs along which time is said to run")
-        found = model_findings(self.model, graph, pairs, axes)
-        chunk = max(1, self.options.lookahead)
-        graph = with_state_kinds(self.pipeline.streamify(graph, axes, chunk))
+        step = with_state_kinds(self.pipeline.streamify(graph, axes, max(1, self.options.lookahead)))
         meta = {
             "mode": "frame",
             "mode_reason": "every op can run one frame at a time",
             "time_axes": axes,
             "found": self.options.found(self.model, graph, pairs, "frame", axes),
-            "lint": list(map(findings_row, found)),
+            "lint": list(map(findings_row, model_findings(self.model, graph, step, pairs, axes))),
         }
-        return graph.replace(meta={**graph.meta, **meta})
+        return step.replace(meta={**step.meta, **meta})
 
 
 def _numbers(metadata: Mapping[str, str]) -> dict[str, object]:

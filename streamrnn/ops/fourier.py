@@ -7,8 +7,8 @@ DFT   inputs      X [.., T, .., 1 (real) or 2 (complex)], dft_length n (T by def
                   than n are followed by zeros, more are cut off.
       attributes  onesided (0): of a real X only k = 0 .. n / 2; with inverse, X is such a half and Y is real, n is 2 (T - 1) by
                   default. inverse (0).
-STFT  inputs      X [batch, T, 1 or 2], frame_step, window [n] (ones by default), frame_length n (that of the window, or T);
-                  all but X constant. Attribute onesided (1).
+STFT  inputs      X [batch, T, 1 or 2] or [batch, T], frame_step, window [n] (ones by default), frame_length n (that of the
+                  window, or T); all but X constant. Attribute onesided (1).
       output      Y [batch, frames, k, 2]
 Source  onnx.ai/onnx/operators/onnx__DFT.html, onnx__STFT.html. Cooley and Tukey 1965.
 
@@ -246,9 +246,18 @@ class DFT(Op):
         low.loop((outer, t.kept, inner, t.y_parts), [(turned, steps)], [], y)
 
 
+def _parts(signal: TensorType) -> int:
+    """2 for complex samples, 1 for real ones, which PyTorch writes without an axis of their own."""
+    return signal.shape[2] if signal.rank == 3 else 1
+
+
 @register
 class STFT(Op):
-    """See the module's text. Over time a frame is made whenever `frame_step` samples have come."""
+    """See the module's text. Over time a frame is made whenever `frame_step` samples have come.
+
+    A signal of rank 2 is real: PyTorch writes it so and onnxruntime takes it, though the operator's page asks for a last axis
+    of size 1.
+    """
 
     name = "STFT"
     tolerance = Tolerance(1e-5, 2e-5)
@@ -261,14 +270,14 @@ class STFT(Op):
     def _sizes(self, site: Site) -> tuple[int, int, _Transform]:
         """frame_step, frames, the transform of one."""
         x = site.type(0)
-        if x.rank != 3:
-            raise site.shape_error(f"the signal {x} should be [batch, samples, 1 or 2]")
+        if x.rank not in (2, 3):
+            raise site.shape_error(f"the signal {x} should be [batch, samples, 1 or 2] or [batch, samples]")
         window = site.type(2).shape if site.has(2) else ()
         n = const_number(site, 3, "frame_length", window[0] if len(window) == 1 else x.shape[1])
         if site.has(2) and window != (n,):
             raise site.shape_error(f"the window {site.type(2)} does not have the {n} samples of a frame")
         step = const_number(site, 1, "frame_step", 0)
-        t = _Transform.of(site, n, n, x.shape[2], site.attr_int("onesided", 1) != 0)
+        t = _Transform.of(site, n, n, _parts(x), site.attr_int("onesided", 1) != 0)
         if step < 1 or n > x.shape[1]:
             raise site.shape_error(f"frames of {n} samples every {step} cannot be cut from {x.shape[1]} samples")
         return step, (x.shape[1] - n) // step + 1, t
@@ -276,6 +285,7 @@ class STFT(Op):
     def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
         x, window = inputs[0], (*inputs, None, None)[2]
         assert x is not None
+        x = x.reshape(*x.shape[:2], -1)
         step, frames, t = self._sizes(site)
         cut = np.stack([x[:, f * step : f * step + t.n] for f in range(frames)], axis=1)
         return (t.numpy(cut if window is None else cut * window[:, None]),)
@@ -292,7 +302,8 @@ class STFT(Op):
         return replace(rule, consts={1: n, 3: n})
 
     def lower(self, site: Site, low: Lowering) -> None:
-        (batch, size, parts), (step, frames, t) = site.type(0).shape, self._sizes(site)
+        (batch, size), parts = site.type(0).shape[:2], _parts(site.type(0))
+        step, frames, t = self._sizes(site)
         x = low.input(0)
         places, body = [(x, (size * parts, step * parts, parts, 1))], []
         if site.has(2):

@@ -15,18 +15,19 @@ _PRODUCTS = frozenset({"MatMul", "Gemm"})
 
 
 def model_findings(
-    model: RawModel, graph: Graph, pairs: Sequence[Pair], axes: Mapping[str, int], window: str = ""
+    model: RawModel, graph: Graph, step: Graph, pairs: Sequence[Pair], axes: Mapping[str, int], window: str = ""
 ) -> list[Finding]:
     """Everything that lint finds in the typed sequence graph of a file.
 
     graph:  with its explicit states attached, `pairs`.
+    step:   what one step runs: the same graph in window mode.
     axes:   of time, in frame mode.
     window: why the model runs in window mode, "" in frame mode.
     """
     found: list[Finding] = []
     found += _lone_outputs(graph, window)
     found += _lone_inputs(graph)
-    found += _other_axes(graph, axes)
+    found += _other_axes(step)
     found += _unrolled(graph)
     found += _batch(model, graph, axes)
     found += _clips(model, graph, axes, window)
@@ -96,14 +97,14 @@ def _length(graph: Graph, node: Node) -> int:
     return graph.types[node.inputs[0]].shape[0]
 
 
-def _other_axes(graph: Graph, axes: Mapping[str, int]) -> Iterator[Finding]:
+def _other_axes(step: Graph) -> Iterator[Finding]:
     """Recurrent ops whose sequence axis lies inside one step."""
-    clips = {graph.types[name].shape[axis] for name, axis in axes.items()}
-    if not axes and not graph.states:
+    if not step.streams and not step.states:
         return  # then it is the time of the clip
-    inside = [node for node in _cells(graph) if _length(graph, node) > 1 and _length(graph, node) not in clips]
+    streams = ((node, step.streams.get(node.inputs[0])) for node in _cells(step) if _length(step, node) > 1)
+    inside = [node for node, stream in streams if stream is None or stream.axis != 0]
     if inside:
-        sizes = sorted({_length(graph, node) for node in inside})
+        sizes = sorted({_length(step, node) for node in inside})
         text = f"runs along an axis of {' or '.join(map(str, sizes))} elements of one step; nothing of it is carried"
         yield finding("SR102", listed("node", [node.name for node in inside]), text)
 

@@ -6,7 +6,8 @@ No naming rule covers real files, so pairs are looked for in this order, each wi
     traced  the initial state of a recurrent node comes from the input, its final state goes to the output, element for
             element, through ops that only move data
     name    the names differ by a word like in/out, by N, n or a number, and the types agree (the first input and the first
-            output pair only under a name for memory: spec_in and spec_out are data)
+            output pair only under a name for memory: spec_in and spec_out are data); or several outputs are named like
+            several inputs, all with the same letters added: h, c and h2, c2
     shape   exactly one input and one output of that type are left (the first input and the first output, and whatever has
             a time axis, are data)
 
@@ -76,7 +77,7 @@ def find_pairs(graph: Graph, given: Mapping[str, str], data: Iterable[str] = ())
     pairs = [_given(graph, source, text) for source, text in given.items() if text]
     open_inputs = [n for n in graph.inputs if n not in given]
     taken = {p.target for p in pairs if p.start is None}
-    for find in (_traced, _named, _shaped):
+    for find in (_traced, _named, _affixed, _shaped):
         outputs = [n for n in graph.outputs if n not in taken]
         found = find(graph, open_inputs, outputs, frozenset(data))
         pairs += found
@@ -287,6 +288,20 @@ def _named(graph: Graph, inputs: Sequence[str], outputs: Sequence[str], data: fr
         if len(same) == 1 and len(rivals) == 1 and stem(name) and name not in data and not is_data:
             pairs.append(Pair(name, same[0], "name"))
     return pairs
+
+
+def _affixed(graph: Graph, inputs: Sequence[str], outputs: Sequence[str], data: frozenset[str]) -> list[Pair]:
+    """Two pairs or more that one and the same prefix or suffix makes; none where another one makes pairs as well."""
+    made: dict[tuple[str, str], list[Pair]] = {}
+    for name, candidates in _candidates(graph, inputs, outputs, data).items():
+        for output in candidates:
+            pair = Pair(name, output, "name")
+            if output.startswith(name):
+                made.setdefault(("", output.removeprefix(name)), []).append(pair)
+            if output.endswith(name):
+                made.setdefault((output.removesuffix(name), ""), []).append(pair)
+    several = [pairs for pairs in made.values() if len(pairs) > 1]
+    return several[0] if len(several) == 1 else []
 
 
 def _candidates(graph: Graph, inputs: Sequence[str], outputs: Sequence[str], data: frozenset[str]) -> dict[str, list[str]]:
