@@ -24,7 +24,7 @@ from streamrnn_converters.onnx.reader import read_bytes, read_model
 from streamrnn_converters.onnx.state_map import Pair, attach_states, find_pairs
 from streamrnn_converters.options import Mode, Options
 from streamrnn_converters.passes import Pipeline
-from streamrnn_converters.shapes import default_shapes, is_open, time_candidates
+from streamrnn_converters.shapes import default_shapes, is_open, length_inputs, time_candidates
 from streamrnn_converters.state_kind import with_state_kinds
 
 #: clip lengths at which a file with an open time axis is folded; the step graph must not depend on which. The second pair is
@@ -123,6 +123,7 @@ class _Import:
         self.options = options
         self.pipeline = pipeline
         self.bind = {name: np.asarray(value) for name, value in options.bind.items()}
+        self.lengths = {name: dims for name, dims in length_inputs(model).items() if name not in self.bind}
 
     def run(self) -> Graph:
         graph = self._converted()
@@ -164,7 +165,7 @@ class _Import:
         )
 
     def _has_open_time(self) -> bool:
-        axes = time_candidates(self.model, list(self.bind), self.options.shape)
+        axes = time_candidates(self.model, [*self.bind, *self.lengths], self.options.shape)
         dims = {i.name: self.options.shape.get(i.name, i.dims) for i in self.model.inputs}
         return bool(self.options.time_axis) or any(is_open(dims[n][a]) for c in axes for n, a in c.items())
 
@@ -175,12 +176,15 @@ class _Import:
     def _sequence(self, axes: Mapping[str, int], frames: int) -> tuple[Graph, list[Pair]]:
         """The typed sequence graph with its explicit states, at one clip length."""
         shapes = default_shapes(self.model, list(self.bind), self.options.shape, axes, frames)
-        graph = self.pipeline.fold(self.model, shapes, self.bind, self.options.outputs)
+        clip = {shapes[name][axis] for name, axis in axes.items() if name in shapes}
+        lengths = {name: np.full(dims, max(clip), np.int64) for name, dims in self.lengths.items() if clip}
+        graph = self.pipeline.fold(self.model, shapes, {**self.bind, **lengths}, self.options.outputs)
         pairs = find_pairs(graph, self.options.pair, self._data(graph, axes))
         graph = self.pipeline.run("carry", self.pipeline.run("declutter", attach_states(graph, pairs)))
         meta = {
             "shapes": {name: list(graph.types[name].shape) for name in (*graph.inputs, *(s.read for s in graph.states))},
             "bind": {name: value.tolist() for name, value in self.bind.items()},
+            "as_long_as_the_clip": list(lengths),
             "pairs": [[p.source, p.target_text, p.evidence] for p in pairs],
             "source": self.model.path.name,
             "given": self.options.words(),
@@ -220,7 +224,7 @@ class _Import:
             return self._framed(dict(self.options.time_axis))
         reasons: list[str] = []
         good: list[tuple[dict[str, int], Graph]] = []
-        for axes in time_candidates(self.model, list(self.bind), self.options.shape):
+        for axes in time_candidates(self.model, [*self.bind, *self.lengths], self.options.shape):
             try:
                 graph = self._framed(axes)
             except (NotStreamableError, BindingError) as error:

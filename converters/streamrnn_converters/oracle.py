@@ -163,6 +163,11 @@ class FileView:
         value = self.engine.meta.get("lookahead", 0)
         return value if isinstance(value, int) else 0
 
+    @property
+    def lengths(self) -> list[str]:
+        """Inputs of the file that say how long a clip is."""
+        return cast(list[str], self.engine.meta.get("as_long_as_the_clip", []))
+
     @cached_property
     def inits(self) -> dict[str, Array]:
         """Initial value of each state by name."""
@@ -254,7 +259,8 @@ class ClipOracle:
     def feeds(self, steps: Mapping[str, Array], frames: int) -> dict[str, Array]:
         """What the file gets for that prefix."""
         ports = self.view.engine.plan.inputs
-        return {**self._constant, **{port.name: clip(port, steps[port.name], frames) for port in ports}}
+        lengths = {name: np.full(self._constant[name].shape, frames) for name in self.view.lengths}
+        return {**self._constant, **lengths, **{port.name: clip(port, steps[port.name], frames) for port in ports}}
 
 
 def frames_first(port: Port, steps: Array) -> Array:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from streamrnn.errors import BindingError
 from streamrnn_converters.onnx.raw import RawInput, RawModel
+from streamrnn_converters.onnx.state_map import CELLS, MOVES
 
 _TIME = re.compile(r"time|seq|frame|step|len|sample|^t$|^l$|window", re.IGNORECASE)
 _BATCH = re.compile(r"batch|^n$|^b$", re.IGNORECASE)
@@ -36,6 +37,21 @@ def time_candidates(model: RawModel, bound: Sequence[str], shape: Mapping[str, S
         dims = shape.get(first.name, first.dims)
         found = [{first.name: axis} for axis, dim in enumerate(dims) if isinstance(dim, int) and dim > 1]
     return [assignment for k, assignment in enumerate(found) if assignment not in found[:k]]
+
+
+def length_inputs(model: RawModel) -> dict[str, tuple[int, ...]]:
+    """Inputs that say how many frames of a clip count, with their shapes: they become the sequence_lens of a recurrent node. A
+    stream has no end, so in frame mode they are as long as the clip."""
+    makers = {name: node for node in model.nodes for name in node.outputs}
+    declared = {i.name: i for i in model.inputs if i.dtype in ("int32", "int64") and i.ranked}
+    found = {}
+    for node in model.nodes:
+        name = node.inputs[4] if node.op in CELLS and len(node.inputs) > 4 else ""
+        while name in makers and makers[name].op in MOVES | {"Cast"} and makers[name].inputs:
+            name = makers[name].inputs[0]
+        if name in declared:
+            found[name] = tuple(1 if is_open(dim) else int(str(dim)) for dim in declared[name].dims)
+    return found
 
 
 def _same_dim(inputs: Sequence[RawInput], first: RawInput, axis: int) -> dict[str, int]:
