@@ -114,6 +114,30 @@ def elman(times: int, shared: bool) -> Maker:
     return model(nodes, {"x": [1, times, 3]}, {"y": None}, constants)
 
 
+def conv_elman(times: int) -> Maker:
+    """x [1, times, 5, 3] -> an Elman cell of convolutions along the 5 positions, written out `times` times -> y. Each time its
+    weights are cut out of a larger tensor anew."""
+    nodes: list[Any] = []
+    constants = {"K": floats(1, 2 * H, 3, 3), "R": floats(2, 2 * H, H, 3, scale=0.3), "h0": np.zeros((1, H, 5), np.float32)}
+    constants |= {"from": np.array([0]), "to": np.array([H])}
+    state = "h0"
+    for t in range(times):
+        constants[f"at{t}"] = np.array(t)
+        nodes += [
+            node("Gather", f"x at{t}", f"p{t}", axis=1),
+            node("Transpose", f"p{t}", f"x{t}", perm=[0, 2, 1]),
+            node("Slice", "K from to", f"K{t}"),
+            node("Slice", "R from to", f"R{t}"),
+            node("Conv", f"x{t} K{t}", f"u{t}", pads=[2, 0]),
+            node("Conv", f"{state} R{t}", f"v{t}", pads=[2, 0]),
+            node("Add", f"u{t} v{t}", f"s{t}"),
+            node("Tanh", f"s{t}", f"h{t + 1}"),
+        ]
+        state = f"h{t + 1}"
+    nodes.append(node("Neg", state, "y"))
+    return model(nodes, {"x": [1, times, 5, 3]}, {"y": None}, constants)
+
+
 def tied(layers: int) -> Maker:
     """Layers behind one another that share their weights and see nothing new of the input but a mask, always the same."""
     nodes, state = [], "x"
@@ -200,7 +224,7 @@ PAIRS: dict[str, Sequence[tuple[Maker, Maker]]] = {
         (by("keras2onnx", "1.3.0", 0), by("keras2onnx", "1.3.0", 0, bias=0.0)),
     ],
     "SR102": [(bins(5), bins(1)), (bins(5), strided())],
-    "SR103": [(elman(5, shared=True), elman(5, shared=False)), (elman(5, shared=True), tied(5))],
+    "SR103": [(elman(5, shared=True), elman(5, shared=False)), (elman(5, shared=True), tied(5)), (conv_elman(4), tied(5))],
     "SR201": [
         (clip(("T", 1, 3), also={"h_n": [1, 1, H]}), clip(("T", 1, 3))),
         (

@@ -153,8 +153,14 @@ class _Import:
 
     def _without_counterpart(self, graph: Graph) -> str:
         """Why no clip of the file's own fixed length has the stream's answer, "" where one has."""
-        if self._has_open_time() or self.options.lookahead:
+        if self._has_open_time() or self.options.lookahead or self.options.time_axis:
             return ""
+        unrolled = [found for found in findings_of(graph.meta) if found.code == "SR103"]
+        if unrolled:
+            return (
+                f"{unrolled[0].where}: the file writes a recurrence out, along another axis than one that can be streamed; "
+                f"--time-axis streams along that one"
+            )
         late = [n for n in graph.outputs if (s := graph.streams.get(n)) is not None and s.axis is None and s.delay]
         if not late:
             return ""

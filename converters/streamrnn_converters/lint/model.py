@@ -11,7 +11,7 @@ from streamrnn_converters.onnx.state_map import CELLS, STATE_WORDS, Pair, spread
 
 #: repetitions of one cell that make a loop written out
 _UNROLLED = 3
-_PRODUCTS = frozenset({"MatMul", "Gemm"})
+_PRODUCTS = frozenset({"MatMul", "Gemm", "Conv"})
 
 
 def model_findings(
@@ -110,17 +110,21 @@ def _other_axes(step: Graph) -> Iterator[Finding]:
 
 
 def _unrolled(graph: Graph) -> Iterator[Finding]:
-    """Weights that are applied to what they gave, several times."""
-    users: dict[tuple[str, str], list[Node]] = {}
+    """Weights that are applied to what they gave, several times. An exporter may have cut them out anew each time."""
+    users: dict[tuple[str, bytes], list[Node]] = {}
     for node in graph.nodes:
-        weights = node.inputs[2] if node.op in CELLS else node.inputs[1] if node.op in _PRODUCTS else ""
-        if weights in graph.constants:
-            users.setdefault((node.op, weights), []).append(node)
-    for (op, weights), nodes in users.items():
+        weights = graph.const(_weights(node))
+        if weights is not None:
+            users.setdefault((f"{node.op} {weights.shape}", weights.tobytes()), []).append(node)
+    for nodes in users.values():
         if len(nodes) >= _UNROLLED and _chain(graph, nodes) >= _UNROLLED:
-            text = f"{len(nodes)} nodes ({op}) apply it one behind the other, '{nodes[0].name}' first"
-            yield finding("SR103", f"tensor '{weights}'", text)
+            text = f"{len(nodes)} nodes ({nodes[0].op}) apply it one behind the other, '{nodes[0].name}' first"
+            yield finding("SR103", f"tensor '{_weights(nodes[0])}'", text)
             return  # the other weights of the same cell say the same
+
+
+def _weights(node: Node) -> str:
+    return node.inputs[2] if node.op in CELLS else node.inputs[1] if node.op in _PRODUCTS else ""
 
 
 def _chain(graph: Graph, nodes: Sequence[Node]) -> int:
