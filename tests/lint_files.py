@@ -114,9 +114,9 @@ def elman(times: int, shared: bool) -> Maker:
     return model(nodes, {"x": [1, times, 3]}, {"y": None}, constants)
 
 
-def conv_elman(times: int) -> Maker:
+def conv_elman(times: int, odd: bool = False) -> Maker:
     """x [1, times, 5, 3] -> an Elman cell of convolutions along the 5 positions, written out `times` times -> y. Each time its
-    weights are cut out of a larger tensor anew."""
+    weights are cut out of a larger tensor anew. With `odd`, the third time is unlike the others, so that it is no loop."""
     nodes: list[Any] = []
     constants = {"K": floats(1, 2 * H, 3, 3), "R": floats(2, 2 * H, H, 3, scale=0.3), "h0": np.zeros((1, H, 5), np.float32)}
     constants |= {"from": np.array([0]), "to": np.array([H])}
@@ -131,7 +131,7 @@ def conv_elman(times: int) -> Maker:
             node("Conv", f"x{t} K{t}", f"u{t}", pads=[2, 0]),
             node("Conv", f"{state} R{t}", f"v{t}", pads=[2, 0]),
             node("Add", f"u{t} v{t}", f"s{t}"),
-            node("Tanh", f"s{t}", f"h{t + 1}"),
+            node("Sigmoid" if odd and t == 2 else "Tanh", f"s{t}", f"h{t + 1}"),
         ]
         state = f"h{t + 1}"
     nodes.append(node("Neg", state, "y"))
@@ -224,7 +224,7 @@ PAIRS: dict[str, Sequence[tuple[Maker, Maker]]] = {
         (by("keras2onnx", "1.3.0", 0), by("keras2onnx", "1.3.0", 0, bias=0.0)),
     ],
     "SR102": [(bins(5), bins(1)), (bins(5), strided())],
-    "SR103": [(elman(5, shared=True), elman(5, shared=False)), (elman(5, shared=True), tied(5)), (conv_elman(4), tied(5))],
+    "SR103": [(elman(5, shared=True), elman(5, shared=False)), (conv_elman(4, odd=True), tied(5))],
     "SR201": [
         (clip(("T", 1, 3), also={"h_n": [1, 1, H]}), clip(("T", 1, 3))),
         (

@@ -84,7 +84,7 @@ def test_the_command_prints_findings_and_exits_by_their_level(
 
 def test_a_recurrence_that_is_written_out_is_not_streamed_along_another_axis_unasked(tmp_path: Path) -> None:
     """Its positions could be taken for time, since convolutions remember along them."""
-    path = lint_files.conv_elman(4)(tmp_path)
+    path = lint_files.conv_elman(4, odd=True)(tmp_path)
     graph = convert(path)
     assert (graph.meta["mode"], "writes a recurrence out" in str(graph.meta["mode_reason"])) == ("window", True)
     assert convert(path, time_axis={"x": 2}).meta["mode"] == "frame"

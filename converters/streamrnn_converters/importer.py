@@ -155,7 +155,7 @@ class _Import:
         """Why no clip of the file's own fixed length has the stream's answer, "" where one has."""
         if self._has_open_time() or self.options.lookahead or self.options.time_axis:
             return ""
-        unrolled = [found for found in findings_of(graph.meta) if found.code == "SR103"]
+        unrolled = [found for found in findings_of(graph.meta) if (found.code, found.level) == ("SR103", "warning")]
         if unrolled:
             return (
                 f"{unrolled[0].where}: the file writes a recurrence out, along another axis than one that can be streamed; "
@@ -186,7 +186,10 @@ class _Import:
         lengths = {name: np.full(dims, max(clip), np.int64) for name, dims in self.lengths.items() if clip}
         graph = self.pipeline.fold(self.model, shapes, {**self.bind, **lengths}, self.options.outputs)
         pairs = find_pairs(graph, self.options.pair, self._data(graph, axes))
-        graph = self.pipeline.run("carry", self.pipeline.run("declutter", attach_states(graph, pairs)))
+        graph = self.pipeline.run("declutter", attach_states(graph, pairs))
+        if axes:
+            graph = self.pipeline.run("reroll", graph)
+        graph = self.pipeline.run("carry", graph)
         meta = {
             "shapes": {name: list(graph.types[name].shape) for name in (*graph.inputs, *(s.read for s in graph.states))},
             "bind": {name: value.tolist() for name, value in self.bind.items()},

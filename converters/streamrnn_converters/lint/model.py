@@ -111,6 +111,11 @@ def _other_axes(step: Graph) -> Iterator[Finding]:
 
 def _unrolled(graph: Graph) -> Iterator[Finding]:
     """Weights that are applied to what they gave, several times. An exporter may have cut them out anew each time."""
+    rerolled = graph.meta.get("rerolled")
+    if isinstance(rerolled, list):
+        frames = " and ".join(map(str, dict.fromkeys(rerolled)))
+        text = f"a recurrence is written out over {frames} frames; frame mode runs it as the loop that it was"
+        yield finding("SR103", "model", text, level="note", remedy="nothing; window mode runs it as it is written")
     users: dict[tuple[str, bytes], list[Node]] = {}
     for node in graph.nodes:
         weights = graph.const(_weights(node))

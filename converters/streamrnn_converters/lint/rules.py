@@ -119,7 +119,8 @@ _TABLE = (
     Rule(
         "SR103", "warning", "an unrolled recurrence",
         "The same recurrent weights are applied several times in a row: the exporter has written out the loop over a clip. A "
-        "call computes all frames of that clip, whatever is new, and no other length.",
+        "call computes all frames of that clip, whatever is new, and no other length. Frame mode makes the loop again where "
+        "every round is the same.",
         "export with LSTM, GRU or RNN nodes (a time axis that is dynamic), or with a loop of one frame",
     ),
     Rule(

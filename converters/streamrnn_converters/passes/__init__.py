@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from streamrnn.ir.graph import Array, Graph
 from streamrnn_converters.onnx.raw import RawModel
-from streamrnn_converters.passes import align, carry, declutter, finite, fold, fuse, split, streamify
+from streamrnn_converters.passes import align, carry, declutter, finite, fold, fuse, reroll, split, streamify
 
 #: fold reads the file; the others rewrite graphs, in this order (window mode has no time to remove)
 PIPELINE: Mapping[str, Callable[..., Graph]] = {
     "fold": fold.fold,
     "finite": finite.check_finite,
     "declutter": declutter.declutter,
+    "reroll": reroll.reroll,
     "carry": carry.carry,
     "split": split.split_directions,
     "streamify": streamify.streamify,

@@ -151,6 +151,15 @@ def neutral_constant(view: View, node: Node) -> Replacement | None:
     return None
 
 
+def known_choice(view: View, node: Node) -> Replacement | None:
+    """A Where that always takes the same side, of the shape of the result."""
+    condition = view.const(node, 0) if node.op == "Where" else None
+    if condition is None or condition.size == 0 or condition.any() != condition.all():
+        return None
+    taken = node.inputs[1 if condition.all() else 2]
+    return Replacement(alias=taken) if view.types[taken] == view.types[node.outputs[0]] else None
+
+
 def cast_like(view: View, node: Node) -> Replacement | None:
     """A CastLike is a Cast, which does not read the value whose type it takes."""
     if node.op != "CastLike":
@@ -258,6 +267,7 @@ REWRITES: tuple[Rewrite, ...] = (
     cast_like,
     no_op,
     neutral_constant,
+    known_choice,
     merged_transposes,
     softmax_between_reshapes,
     merged_reshapes,
