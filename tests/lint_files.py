@@ -65,6 +65,15 @@ def clip(dims: Dims = ("T", 1, 3), constants: Mapping[str, Array] | None = None,
     )
 
 
+def gridded(*, dynamic: bool) -> Maker:
+    """A GRU whose frames are put on a grid and back, on that of a step or on a given one."""
+    given = {"scale": np.array(0.1, np.float32), "zero": np.array(7, np.uint8)}
+    quantise = node("DynamicQuantizeLinear", "y", "q s z") if dynamic else node("QuantizeLinear", "y scale zero", "q")
+    grid = "s z" if dynamic else "scale zero"
+    nodes = [quantise, node("DequantizeLinear", f"q {grid}", "r")]
+    return clip(constants={} if dynamic else given, nodes=nodes, outputs={"r": None})
+
+
 def step(op: str = "LSTM", *, out: bool = True, batch: int | str = 1, more: Sequence[Any] = (), **options: Any) -> Maker:
     """One frame x [1, batch, 3] and the state h [1, batch, H] -> y and, with `out`, h_out."""
     attrs = {"linear_before_reset": 1} if op == "GRU" else {}
@@ -242,6 +251,7 @@ PAIRS: dict[str, Sequence[tuple[Maker, Maker]]] = {
         )
     ],
     "SR303": [(clip([6, 1, 3]), clip())],
+    "SR304": [(gridded(dynamic=True), gridded(dynamic=False))],
     "SR401": [(poisoned(np.nan), poisoned(0.5)), (poisoned(np.inf), poisoned(0.5))],
     "SR402": [(tiny(3), tiny(0))],
     "SR403": [(clip(name="model_fp16.onnx"), clip(name="behalf.onnx"))],

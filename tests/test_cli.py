@@ -196,7 +196,7 @@ def test_doctor_says_what_is_there_and_lists_the_ops() -> None:
     assert health["simd_bits"] >= 32
     assert health["parts"]["validation"]
     ops = run("doctor", "--ops").stdout.split()
-    assert {"LSTM", "GRU", "RNN", "Conv", "Window"} <= set(ops)
+    assert {"LSTM", "GRU", "RNN", "Conv", "Window", "com.microsoft.QLinearAdd"} <= set(ops)
     assert ops == sorted(ops)
 
 

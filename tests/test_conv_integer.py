@@ -43,7 +43,7 @@ class TestConvInteger(Contract):
         conv(q(4, "uint8", 1, 3, 7, 9), q(5, "int8", 5, 3, 2, 3), ZERO, attrs={"auto_pad": "SAME_UPPER"}, time={0: 3}),
         conv(q(6, "uint8", 5, 4, 1), q(7, "int8", 3, 4, 1), ZERO, time={0: 0}),
         conv(X, W, ZERO, time={0: 1}, refused="input channels"),
-        conv(X, W, ZERO, live=(0, 2), time={0: 2}, refused="zero point of X, which is computed"),
+        conv(X, W, ZERO, live=(0, 2), time={0: 2}, refused="whose zero point is computed"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The README's generated parts are what the code says. `python tests/test_readme.py` writes the table of ops anew."""
+"""The README's generated parts are what the code says. `python tests/test_readme.py` writes the tables of ops anew."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from streamrnn_converters.lint.rules import rules_table
+from streamrnn_converters.onnx.contrib import FAMILIES
 
 import streamrnn.ops
 from streamrnn.ir.op import find_op, op_names
@@ -28,6 +29,12 @@ def ops_table() -> str:
     return "\n".join(["| family | ops |", "|---|---|", *rows])
 
 
+def contrib_table() -> str:
+    """onnxruntime's own ops that are read, as Markdown."""
+    rows = [f"| {family} | {', '.join(names)} |" for family, names in FAMILIES.items()]
+    return "\n".join(["| com.microsoft | ops |", "|---|---|", *rows])
+
+
 def part(name: str) -> str:
     found = re.search(rf"<!-- {name} -->\n(.*?)\n?<!-- /{name} -->", README.read_text(), re.S)
     assert found is not None
@@ -36,6 +43,10 @@ def part(name: str) -> str:
 
 def test_the_table_of_ops_is_the_op_table() -> None:
     assert part("ops") == ops_table()
+
+
+def test_the_table_of_onnxruntimes_ops_is_that_of_the_reader() -> None:
+    assert part("contrib") == contrib_table()
 
 
 def test_the_speed_table_was_filled_in() -> None:
@@ -84,5 +95,7 @@ def test_the_page_of_lint_is_the_table_of_rules() -> None:
 if __name__ == "__main__":
     LINT.write_text(lint_page())
     text = README.read_text()
-    README.write_text(re.sub(r"(<!-- ops -->\n).*?(<!-- /ops -->)", lambda m: f"{m[1]}{ops_table()}\n{m[2]}", text, flags=re.S))
+    for name, table in (("ops", ops_table()), ("contrib", contrib_table())):
+        text = re.sub(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", lambda m, t=table: f"{m[1]}{t}\n{m[2]}", text, flags=re.S)
+    README.write_text(text)
     sys.exit(0)

@@ -10,6 +10,7 @@ import numpy as np
 
 from streamrnn import Engine, Stream
 from streamrnn.ir.graph import Array
+from streamrnn_converters.grid import Unit
 from streamrnn_converters.report import Chunking, Curve, Kind, Row
 from streamrnn_converters.signals import Signal
 
@@ -19,6 +20,9 @@ RELATIVE: dict[Kind, float] = {"output": 1e-4, "state": 5e-4}
 #: a difference up to this many times the noise of onnxruntime itself says nothing about the engine, which rounds at each of
 #: its operations where the measurement of noise nudges the input alone
 NOISE_FACTOR = 4.0
+#: where an output lies on a grid, at most this share of its elements may be one unit off for a signal to count as passed:
+#: floats that lie so near to the middle of two steps are rare, and a weight that is wrong moves more
+UNIT_SHARE = 0.02
 #: elements of an output that are kept for the plots
 _KEPT = 64
 #: bytes of one block of a signal, and steps in it
@@ -50,7 +54,12 @@ def tolerance(kind: Kind, largest: float, dtype: np.dtype[Any]) -> float:
 
 @dataclass
 class Track:
-    """One output or state under one signal, as far as it was compared. `limit`: a tolerance of its own, absolute."""
+    """One output or state under one signal, as far as it was compared.
+
+    limit: a tolerance of its own, absolute.
+    unit:  of the grid that it lies on, see `grid`; a step counts by its distance from the oracle or, where that is nearer, from
+           the oracle's neighbours on the grid.
+    """
 
     kind: Kind
     name: str
@@ -64,22 +73,31 @@ class Track:
     kept: list[tuple[Array, Array]] = field(default_factory=list)
     every: int = 1
     limit: float | None = None
+    unit: Unit | None = None
+    decisive: list[float] = field(default_factory=list)
+    elements: int = 0
+    one_off: int = 0
 
     def add(self, step: int, expected: Array, found: Array) -> None:
         """Compare what the oracle and the engine have for this step; shapes may differ by axes of size 1."""
         a, b = np.asarray(expected).reshape(-1), np.asarray(found).reshape(-1)
         if a.size != b.size:
-            self._note(step, np.inf, 0.0)
+            self._note(step, np.inf, 0.0, np.inf)
             return
-        self._note(step, float(np.max(difference(a, b), initial=0.0)), peak(a))
+        apart = difference(a, b)
+        beside = apart if self.unit is None else np.minimum(apart, np.abs(apart - self.unit.size))
+        self._note(step, float(np.max(apart, initial=0.0)), peak(a), float(np.max(beside, initial=0.0)))
+        self.elements += a.size
+        self.one_off += int(np.count_nonzero(beside < apart))
         self.nonfinite += int(np.count_nonzero(~np.isfinite(a))) if a.dtype.kind == "f" else 0
         if self.kind == "output":
             self.every = max(1, -(-a.size // _KEPT))
             self.kept.append((a[:: self.every].astype(np.float64), b[:: self.every].astype(np.float64)))
 
-    def _note(self, step: int, worst: float, largest: float) -> None:
+    def _note(self, step: int, worst: float, largest: float, decisive: float) -> None:
         self.steps.append(step)
         self.worst.append(worst)
+        self.decisive.append(decisive)
         self.largest = max(self.largest, largest)
         if largest > 0.0:
             self.max_rel = max(self.max_rel, worst / largest)
@@ -95,13 +113,20 @@ class Track:
 
     def row(self, signal: str) -> Row:
         """A step counts as bad where the tolerance is exceeded and the oracle's own noise up to then does not explain it."""
-        beyond = [(step, worst) for step, worst in zip(self.steps, self.worst, strict=True) if worst > self.tolerance]
+        beyond = [(step, apart) for step, apart in zip(self.steps, self.decisive, strict=True) if apart > self.tolerance]
         bad = [step for step, worst in beyond if not worst <= NOISE_FACTOR * self._noise_until(step)]
         return Row(
             signal, self.kind, self.name, len(set(self.steps)), max(self.worst, default=0.0), self.max_rel,
             min(bad, default=None), self.tolerance, max(self.noise.values(), default=None), self.nonfinite,
-            undecided=bool(beyond) and not bad,
+            undecided=not bad and (bool(beyond) or self._crowded), one_off=self.one_off / max(1, self.elements),
+            unit=0.0 if self.unit is None else self.unit.size, grid="" if self.unit is None else self.unit.node,
         )  # fmt: skip
+
+    @property
+    def _crowded(self) -> bool:
+        """Whether more elements are one unit of a grid off than ties explain."""
+        coarse = self.unit is not None and self.unit.size > 2 * self.tolerance
+        return coarse and self.one_off > UNIT_SHARE * self.elements
 
     def _noise_until(self, step: int) -> float:
         return max((apart for at, apart in self.noise.items() if at <= step), default=0.0)

@@ -22,6 +22,7 @@ from streamrnn.ir.graph import Array
 from streamrnn.plan import Port
 from streamrnn_converters.answers import Answers
 from streamrnn_converters.compare import Block, Cuts, Track
+from streamrnn_converters.grid import Unit
 from streamrnn_converters.oracle import ClipOracle, FileView, Session, StepOracle
 from streamrnn_converters.report import Chunking
 from streamrnn_converters.signals import Signal, nudged
@@ -54,6 +55,7 @@ class Law(ABC):
 
     excluded: outputs that are not compared, with the reason; grows while signals run.
     random:   outputs and states that depend on random numbers; `draws` judges them.
+    units:    of outputs and states that lie on a grid.
     """
 
     engine: Engine
@@ -62,6 +64,7 @@ class Law(ABC):
     seed: int
     excluded: dict[str, str] = field(default_factory=dict)
     random: tuple[str, ...] = ()
+    units: Mapping[str, Unit] = field(default_factory=dict)
 
     @property
     @abstractmethod
@@ -85,12 +88,12 @@ class Law(ABC):
         return [port for port in self.engine.plan.outputs if port.name not in (*self.excluded, *self.random)]
 
     def output_tracks(self) -> dict[str, Track]:
-        return {p.name: Track("output", p.name, p.type.dtype.numpy) for p in self.compared()}
+        return {p.name: Track("output", p.name, p.type.dtype.numpy, unit=self.units.get(p.name)) for p in self.compared()}
 
     def state_tracks(self, names: list[str]) -> dict[str, Track]:
         inits = self.view.inits
         left_out = {*self.excluded, *self.random}
-        return {n: Track("state", n, inits[n].dtype) for n in names if n in inits and n not in left_out}
+        return {n: Track("state", n, inits[n].dtype, unit=self.units.get(n)) for n in names if n in inits and n not in left_out}
 
     def enter(
         self, tracks: Mapping[str, Track], block: Block, first: Iterable[Expected], again: Iterable[Expected] | None
@@ -112,7 +115,8 @@ class CallLaw(Law):
     def text(self) -> str:
         pairs = self.view.pairs(self.session.outputs)
         fed = f", {len(pairs)} state{'s' * (len(pairs) != 1)} fed back" if pairs else ", no state"
-        return f"each step with one onnxruntime call of the file{fed}"
+        cut = "; the cells' states were made inputs and outputs, for each step has a grid of its own" if self.view.cut else ""
+        return f"each step with one onnxruntime call of the file{fed}{cut}"
 
     def run(self, signal: Signal, *, noise: bool) -> Outcome:
         oracle = StepOracle(self.session, self.view)
@@ -135,6 +139,8 @@ class CallLaw(Law):
                     track.add(step, oracle.states[name], block.states[i][name])
                 if other is not None:
                     again = other.step(nudged(frame, self.seed + step))
+                    if self.view.cut:  # a state that is saturated forgets a nudged input, and rounds another way on a grid
+                        other.states = nudged(other.states, self.seed + step)
                     for name, track in outputs.items():
                         track.add_noise(step, expected[name], again[name])
                     for name, track in states.items():
@@ -343,6 +349,6 @@ def choose_law(
     """The way to compare this engine with its file."""
     view = FileView(engine)
     kind: type[Law] = CallLaw
-    if view.mode == "frame":
+    if view.mode == "frame" and not view.cut:
         kind = ChunkLaw if view.lookahead > 1 else ClipLaw
     return kind(engine, session, other, seed, dict(excluded), random)

@@ -18,7 +18,10 @@ import numpy as np
 from streamrnn import Engine
 from streamrnn.errors import MissingExtraError, UnsupportedError
 from streamrnn.ir.graph import Array
+from streamrnn.ir.op import get_op
 from streamrnn.plan import Port
+from streamrnn_converters.onnx.state_map import CELLS
+from streamrnn_converters.surgery import next_of
 
 _DTYPES = {
     "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16", "tensor(bool)": "bool",
@@ -50,7 +53,8 @@ class FileInput:
 
 
 class Session:
-    """One onnxruntime session on one thread. Where it crashes with graph optimisations it is made again without.
+    """One onnxruntime session on one thread, with the ops of the file as written. Where it crashes with graph optimisations it
+    is made again without.
 
     model:    path of a file, or a serialised model.
     optimise: False for ORT_DISABLE_ALL from the start.
@@ -80,14 +84,14 @@ class Session:
         # onnxruntime raises many unrelated types, all of them direct children of Exception
         try:
             if self._session is None:
-                self._session = quiet_session(self.model, self.optimised)
+                self._session = quiet_session(self.model, self.optimised, as_written=True)
             return action(self._session)
         except Exception as error:
             if not self.optimised:
                 raise UnsupportedError(f"onnxruntime cannot run the file: {error}") from None
             reason = str(error).strip().splitlines()[0]
         try:
-            plain = quiet_session(self.model, optimise=False)
+            plain = quiet_session(self.model, optimise=False, as_written=True)
             result = action(plain)
         except Exception as error:
             raise UnsupportedError(f"onnxruntime cannot run the file: {error}") from None
@@ -96,12 +100,18 @@ class Session:
         return result
 
 
-def quiet_session(model: str | bytes, optimise: bool = True) -> Any:
-    """An onnxruntime session with one thread that does not spin. Raises MissingExtraError."""
+def quiet_session(model: str | bytes, optimise: bool = True, *, as_written: bool = False) -> Any:
+    """An onnxruntime session with one thread that does not spin. Raises MissingExtraError.
+
+    as_written: keep ops between DequantizeLinear and QuantizeLinear as they are. By default onnxruntime takes its QLinear ops
+                for them, some of which are less exact (QLinearSoftmax cuts the reciprocal of its scale to an integer).
+    """
     options = _onnxruntime().SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4
+    if as_written:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     if not optimise:
         options.graph_optimization_level = _onnxruntime().GraphOptimizationLevel.ORT_DISABLE_ALL
     return _onnxruntime().InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -173,9 +183,35 @@ class FileView:
         """Initial value of each state by name."""
         return {state.name: state.init for state in self.engine.graph.states}
 
+    @cached_property
+    def cut(self) -> dict[str, tuple[str, int, int]]:
+        """The states with which the file has to be called step by step, as `surgery.with_states` takes them; none where a call
+        for the whole clip says the same.
+
+        A clip in one call has one grid of 8 bits where a stream has one for each step, see `Op.regrids`. Raises
+        UnsupportedError where something else than a cell remembers.
+        """
+        graph = self.engine.graph
+        made = [n for n in graph.nodes if get_op(n).regrids and any(graph.streams.get(name) for name in n.outputs)]
+        if not made or self.mode != "frame" or self.lookahead > 1:
+            return {}
+        found = {}
+        for state in graph.states:
+            node = next(n for n in graph.nodes if state.read in n.inputs)
+            place = next((p for p in CELLS.get(node.op, ()) if node.inputs[p[0]] == state.read), None)
+            output = next((name for name in node.outputs if name and name != state.write), state.write)
+            if place is None:
+                raise UnsupportedError(
+                    f"node '{made[0].name}' ({made[0].op}) quantises the frames of each step together, and node "
+                    f"'{node.name}' ({node.op}) remembers frames, which no call of the file can be given: onnxruntime has no "
+                    f"answer to compare with; quantise with fixed scales (quantize_static) instead"
+                )
+            found[state.name] = (output, *place)
+        return found
+
     def pairs(self, outputs: Sequence[str]) -> list[StatePair]:
         """The state map of the file, whose outputs are `outputs`."""
-        found = []
+        found = [StatePair(name, next_of(name)) for name in self.cut]
         for source, text, *_ in cast(list[list[str]], self.engine.meta.get("pairs", [])):
             match = None if text in outputs else _SLICE.fullmatch(text)
             if match:

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -13,13 +15,15 @@ from streamrnn import Engine
 from streamrnn.errors import UnsupportedError
 from streamrnn_converters.audio import is_audio
 from streamrnn_converters.draws import judge, random_results
+from streamrnn_converters.grid import MOVED, moved, units
 from streamrnn_converters.laws import Law, Outcome, choose_law
 from streamrnn_converters.lint.repair import as_judged
 from streamrnn_converters.lint.rules import findings_of
 from streamrnn_converters.locate import locate
-from streamrnn_converters.oracle import Session
+from streamrnn_converters.oracle import FileView, Session
 from streamrnn_converters.report import Culprit, Draw
 from streamrnn_converters.signals import Signal
+from streamrnn_converters.surgery import read_model, with_states
 
 
 class Oracle(Protocol):
@@ -71,11 +75,16 @@ class OnnxOracle:
     """onnxruntime on the original file. How steps correspond to its calls is a Law."""
 
     name = "onnxruntime"
-    noise = "without its graph optimisations and with each float of the input moved by a unit in its last place"
+    noise = (
+        "without its graph optimisations, with each float of the input moved by a unit in its last place, and where that does "
+        f"not explain a difference, with each float in front of a quantiser moved by {MOVED:.1e} of it"
+    )
 
     def __init__(self, path: str | Path, engine: Engine, seed: int) -> None:
         self.notes: list[str] = []
-        model = as_judged(path, engine.meta)
+        model: str | bytes = as_judged(path, engine.meta)
+        if cut := FileView(engine).cut:
+            model = with_states(read_model(model), cut)
         for fixed in findings_of(engine.meta, "fixes"):
             self.notes.append(
                 f"onnxruntime runs the file with the repair of {fixed.code} at {fixed.where}, not the file as it is"
@@ -85,6 +94,9 @@ class OnnxOracle:
         excluded = {name: "it is no output of the file" for name in engine.outputs if name not in session.outputs}
         self.random = tuple(name for name in random_results(engine.graph) if name not in excluded)
         self.law: Law = choose_law(engine, session, other, seed, excluded, self.random)
+        grids = units(read_model(model))
+        targets = {pair.source: pair.target for pair in self.law.view.pairs(session.outputs)}
+        self.law.units = grids | {name: grids[target] for name, target in targets.items() if target in grids}
 
     def _other(self, model: str | bytes, session: Session) -> Session:
         """The file without graph optimisations, to measure onnxruntime against itself."""
@@ -103,7 +115,19 @@ class OnnxOracle:
         return self.law.excluded
 
     def run(self, signal: Signal, *, noise: bool) -> Outcome:
-        return self.law.run(signal, noise=noise)
+        outcome = self.law.run(signal, noise=noise)
+        if noise and not all(track.row(signal.name).passed for track in outcome.tracks):
+            for other in self.rounded:
+                again = replace(self.law, other=other).run(signal, noise=True)
+                for track, more in zip(outcome.tracks, again.tracks, strict=True):
+                    track.noise = {step: max(track.noise.get(step, 0.0), apart) for step, apart in more.noise.items()}
+        return outcome
+
+    @cached_property
+    def rounded(self) -> list[Session]:
+        """The file with quantisers that decide ties upwards, and downwards; none where it has no quantiser."""
+        models = (moved(read_model(self.law.session.model), by) for by in (MOVED, -MOVED))
+        return [Session(model, optimise=False) for model in models if model is not None]
 
     def draws(self, signal: Signal) -> Sequence[Draw]:
         return judge(self.law, signal, self.random) if self.random else ()

@@ -104,7 +104,7 @@ def _rows(report: Report) -> str:
     for r in report.rows:
         verdict = (r.mark, "ok" if r.passed else "soft" if r.undecided else "bad")
         texts = (
-            r.signal, r.kind, r.name, str(r.compared), number(r.max_abs), number(r.max_rel), number(r.tolerance),
+            r.signal, r.kind, r.name, str(r.compared), number(r.max_abs), number(r.max_rel), r.allowed,
             number(r.noise),
         )  # fmt: skip
         rows.append([*((text, "") for text in texts), verdict])

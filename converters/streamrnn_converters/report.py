@@ -32,6 +32,9 @@ class Row:
     undecided: `tolerance` is exceeded, but no step is further off than `compare.NOISE_FACTOR` times the noise up to it, so
                that this signal says nothing about the engine.
     nonfinite: NaN and Inf elements that oracle and engine have in the same places; they count as equal.
+    unit:      of the grid that it lies on (0: on none), which node `grid` of the file makes: elements may be off by exactly
+               that, `tolerance` around it.
+    one_off:   share of the elements nearer to that than to the oracle; beyond `compare.UNIT_SHARE` the row is undecided.
     """
 
     signal: str
@@ -45,6 +48,14 @@ class Row:
     noise: float | None = None
     nonfinite: int = 0
     undecided: bool = False
+    unit: float = 0.0
+    grid: str = ""
+    one_off: float = 0.0
+
+    @property
+    def allowed(self) -> str:
+        """The tolerance for people, with the grid's unit where there is one."""
+        return number(self.tolerance) + (f" or 1 unit of {number(self.unit)}" if self.unit else "")
 
     @property
     def passed(self) -> bool:
@@ -226,7 +237,7 @@ class Report:
         if not self.rows:
             return self.drawn
         passed = [r for r in self.rows if r.passed]
-        worst = max(r.max_abs / r.tolerance if r.tolerance else 0.0 for r in passed)
+        worst = max(r.max_abs / (r.tolerance + r.unit) if r.tolerance + r.unit else 0.0 for r in passed)
         rest = f"; {len(self.rows) - len(passed)} undecided, within the noise of {self.oracle}" * (len(passed) < len(self.rows))
         return f"{len(passed)} comparisons with {self.oracle} pass, the worst uses {worst:.1%} of its tolerance{rest}" + (
             f"; {self.drawn}" if self.draws else ""
@@ -329,7 +340,7 @@ def _rows(report: Report) -> Table:
         style = "green" if row.passed else "yellow" if row.undecided else "bold red"
         table.add_row(
             row.signal, row.kind, Text(row.name), str(row.compared), number(row.max_abs), number(row.max_rel),
-            number(row.tolerance), number(row.noise), Text(row.mark, style=style),
+            row.allowed, number(row.noise), Text(row.mark, style=style),
         )  # fmt: skip
     return table
 

@@ -75,6 +75,44 @@ def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> bytes:
     return bytes(copy.SerializeToString())
 
 
+def with_states(model: onnx.ModelProto, states: Mapping[str, tuple[str, int, int]]) -> bytes:
+    """The model with every dimension of its inputs and outputs open, and with states of its nodes as inputs and outputs.
+
+    states: name of the new input -> (an output of the node, index of the input that it begins with, index of the output that
+            is its end). What the end is called is `next_of` the name.
+
+    Raises UnsupportedError where the main graph has no such node.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    graph = copy.graph
+    for port in (*graph.input, *graph.output):
+        for dim in port.type.tensor_type.shape.dim:
+            dim.Clear()
+    del graph.value_info[:]
+    makers = {name: node for node in graph.node for name in node.output if name}
+    for name, (output, begin, end) in states.items():
+        node = makers.get(output)
+        if node is None:
+            raise UnsupportedError(
+                f"'{output}' is no value of the file's main graph, so its state '{name}' cannot be handed on"
+            )
+        node.input.extend([""] * (begin + 1 - len(node.input)))
+        node.output.extend([""] * (end + 1 - len(node.output)))
+        node.input[begin] = name
+        inner = node.output[end] = node.output[end] or f"{name}.end"
+        # behind all nodes, so that a value that is an output already keeps its name
+        graph.node.append(onnx.helper.make_node("Identity", [inner], [next_of(name)]))
+        graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None] * 3))
+        graph.output.append(onnx.ValueInfoProto(name=next_of(name)))
+    return bytes(copy.SerializeToString())
+
+
+def next_of(state: str) -> str:
+    """What `with_states` calls the next value of a state."""
+    return f"{state}.next"
+
+
 def tail(model: onnx.ModelProto, inputs: Mapping[str, TensorType], still: Collection[str], output: str) -> bytes:
     """The part of the model that computes `output` from `inputs`, values with all dimensions open, and from those inputs of the
     file that stand still.

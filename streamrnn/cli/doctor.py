@@ -27,9 +27,7 @@ def doctor(
         node_tests(names, as_json)
         return
     if ops:
-        import streamrnn.ops  # noqa: F401  fills the table
-
-        data().print("\n".join(op_names()), markup=False)
+        data().print("\n".join(supported_ops()), markup=False)
         return
     health = examine()
     if as_json:
@@ -48,6 +46,17 @@ def doctor(
         module, extra = OPTIONAL[what]
         rows.append((what, f"{module} {version}" if version else f"not installed: pip install 'streamrnn[{extra}]'"))
     print_rows(data(), rows)
+
+
+def supported_ops() -> list[str]:
+    """Names of the ops; where the converters are installed, those of onnxruntime's domain that they read too."""
+    import streamrnn.ops  # noqa: F401  fills the table
+
+    try:
+        from streamrnn_converters.onnx.contrib import contrib_names
+    except ImportError:
+        return sorted(op_names())
+    return sorted([*op_names(), *contrib_names()])
 
 
 def node_tests(names: bool, as_json: bool) -> None:

@@ -164,6 +164,9 @@ class Op(ABC):
     tolerance: ClassVar[Tolerance] = Tolerance()
     #: whether the same inputs always give the same outputs; what draws random numbers does not
     deterministic: ClassVar[bool] = True
+    #: whether frames of one call share a grid of 8 bits that is made from them, so that a clip in one call and frame by frame
+    #: differ by its rounding
+    regrids: ClassVar[bool] = False
     #: inputs whose type alone matters, so that the node can be computed as soon as the others are constants
     type_only: ClassVar[frozenset[int]] = frozenset()
 

@@ -51,11 +51,15 @@ def directions(site: Site) -> tuple[Direction, ...]:
 
 
 def gate_activations(site: Site, defaults: Sequence[str]) -> list[list[Activation]]:
-    """For each direction its activations, in the operator's order. Raises UnsupportedError for an unknown name."""
+    """For each direction its activations, in the operator's order. Raises UnsupportedError for an unknown name.
+
+    Names beyond those of the directions are left out: onnxruntime saves those of two directions for one.
+    """
     count = len(directions(site))
     names = site.node.attrs.get("activations") or tuple(defaults) * count
-    if not isinstance(names, tuple) or len(names) != len(defaults) * count:
+    if not isinstance(names, tuple) or len(names) < len(defaults) * count:
         raise site.shape_error(f"activations {names} are not {len(defaults)} names for each of {count} directions")
+    names = names[: len(defaults) * count]
     alphas, betas = (_floats(site, key) for key in ("activation_alpha", "activation_beta"))
     flat = []
     for name in names:

@@ -81,7 +81,10 @@ class _Conv(Op):
             return Streamed((x,))
         zero = site.const(self.x_zero)
         if site.has(self.x_zero) and zero is None:
-            raise site.not_streamable("what lies before the first frame is the zero point of X, which is computed at run time")
+            raise site.not_streamable(
+                "it remembers frames on the grid of X, whose zero point is computed at each step anew; quantise with fixed "
+                "scales (quantize_static), or leave this node in floats (nodes_to_exclude of quantize_dynamic)"
+            )
         return over_time(site, x, self.window(site), 0.0 if zero is None else float(zero.item()))
 
     def emit_sums(self, site: Site, low: Lowering, y: Place) -> None:

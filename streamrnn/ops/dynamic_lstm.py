@@ -73,6 +73,7 @@ class DynamicQuantizeLSTM(Op):
 
     name = "DynamicQuantizeLSTM"
     tolerance = Tolerance(5e-6, 5e-5)
+    regrids = True
 
     def infer(self, site: Site) -> tuple[TensorType, ...]:
         types = rec.recurrent_types(_as_lstm(site), 4, (_H, _C), DEFAULTS)

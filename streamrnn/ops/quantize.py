@@ -12,6 +12,8 @@ Outputs     q; x; DynamicQuantizeLinear: q, scale, zero point.
 Attributes  axis (1), block_size (0), output_dtype; `saturate` and `precision` concern float8 and wider floats.
 Source      onnx.ai/onnx/operators, pages of QuantizeLinear, DequantizeLinear and DynamicQuantizeLinear. NaN becomes the lowest
             integer, as in onnxruntime.
+
+In a stream DynamicQuantizeLinear quantises the frames of a step together, where a call of the file does so with the whole clip.
 """
 
 from __future__ import annotations
@@ -41,8 +43,9 @@ class _Linear(Pointwise):
 
     def infer(self, site: Site) -> tuple[TensorType, ...]:
         x, scale = site.type(0), site.type(_SCALE)
-        if site.has(_ZERO) and site.type(_ZERO).shape != scale.shape:
-            raise site.shape_error(f"scale {scale} and zero point {site.type(_ZERO)} should have the same shape")
+        zero = site.type(_ZERO) if site.has(_ZERO) else scale
+        if zero.shape != scale.shape and not zero.size == scale.size == 1:  # onnxruntime's quantiser mixes [1] and scalars
+            raise site.shape_error(f"scale {scale} and zero point {zero} should have the same shape")
         if scale.size != 1 and self.grid(site) is None:
             raise site.shape_error(
                 f"scale {scale} fits neither axis {site.attr_int('axis', 1)} of {x} nor its blocks of "
@@ -51,7 +54,7 @@ class _Linear(Pointwise):
         return (TensorType(parsed(site, self.lines(site))[-1].dtype, x.shape),)
 
     def plain(self, site: Site) -> bool:
-        return site.type(_SCALE).rank == 0
+        return all(site.type(k).rank == 0 for k in (_SCALE, _ZERO) if site.has(k))
 
     def grid(self, site: Site) -> tuple[int, int] | None:
         """(axis, elements of one scale along it); None where the shape of the scale fits neither."""
@@ -162,6 +165,7 @@ class DynamicQuantizeLinear(Op):
     """See the module's text."""
 
     name = "DynamicQuantizeLinear"
+    regrids = True
 
     def infer(self, site: Site) -> tuple[TensorType, ...]:
         x = site.type(0)
@@ -182,12 +186,7 @@ class DynamicQuantizeLinear(Op):
 
     def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
         x = only(site, streams)
-        if x.axis is not None:
-            raise site.not_streamable(
-                "its scale comes from all frames of the clip, those still to come included; quantise with fixed scales "
-                "(static quantisation) instead"
-            )
-        return Streamed((x, x, x))
+        return Streamed((x, x, x) if x.axis is None else (x, None, None))
 
     def lower(self, site: Site, low: Lowering) -> None:
         n, x = site.type(0).size, low.input(0)

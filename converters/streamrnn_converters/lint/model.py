@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from streamrnn.ir.graph import Graph, Node
+from streamrnn.ir.op import get_op
 from streamrnn_converters.lint.rules import Edit, Finding, finding, listed
 from streamrnn_converters.onnx.raw import RawInput, RawModel
 from streamrnn_converters.onnx.state_map import CELLS, STATE_WORDS, Pair, spread, stem
@@ -196,6 +197,9 @@ def _clips(model: RawModel, graph: Graph, axes: Mapping[str, int], window: str) 
         fixed = {name: dim for name, dim in dims if isinstance(dim, int) and dim > 1}
         for name, dim in list(fixed.items())[:1]:
             yield finding("SR303", f"input '{name}'", f"it holds clips of {dim} frames")
+        regrids = [node.name for node in graph.nodes if get_op(node).regrids]
+        if regrids:
+            yield finding("SR304", listed("node", regrids), "its grid comes from the frames of a step, not from the clip")
         return
     cells = [node for node in _cells(graph) if _length(graph, node) > 1]
     if cells and not graph.states:

@@ -152,6 +152,12 @@ _TABLE = (
         "compare a long signal with what training did, and reset the stream where training did",
     ),
     Rule(
+        "SR304", "note", "a grid of 8 bits for each step",
+        "Dynamic quantisation makes its grid from all that one call sees: the clip in the file, the frames of one step in a "
+        "stream. Both are within the rounding of 8 bits of the float model, and so far from each other.",
+        "nothing, if onnxruntime was to be called frame by frame too; else quantise with fixed scales (quantize_static)",
+    ),
+    Rule(
         "SR401", "error", "NaN or Inf in weights",
         "The training diverged, or the file is altered: what depends on them is NaN for ever.",
         "export an earlier checkpoint; nothing can mend this",

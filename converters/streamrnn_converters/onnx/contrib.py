@@ -1,9 +1,9 @@
 """onnxruntime's own ops, which its optimiser and its quantiser write, as ops of ONNX.
 
-`RULES` has one entry for each op of the domain com.microsoft that is read. What is written is what the op is made of, in the
-newest opset's form; where an op has no such parts, it goes under its own name without the domain. The QLinear ops become what
-they stand for: dequantise, compute in float32, quantise. onnxruntime rounds some of them otherwise on the way, which may differ
-by one unit of the grid.
+`_FAMILIES` has an entry for each op of the domain com.microsoft that is read. What is written is what the op is made of, in
+the newest opset's form; where an op has no such parts, it goes under its own name without the domain. The QLinear ops become
+what they stand for: dequantise, compute in float32, quantise. onnxruntime rounds some of them otherwise on the way, which may
+differ by one unit of the grid.
 Source: onnxruntime's ContribOperators.md.
 """
 
@@ -213,15 +213,32 @@ def _quantised(p: _Parts, value: str, scale: int) -> list[RawNode]:
     return p.end(p.add("QuantizeLinear", value, p.given(scale), p.given(scale + 1)))
 
 
-def _linear(op: str, *attributes: str) -> _Recipe:
-    """`op` of one quantised input; `attributes` are those that it does not take."""
+def _linear(op: str) -> _Recipe:
+    """`op` of one quantised input."""
+    return lambda p: _quantised(p, p.add(op, _real(p, 0), **p.base.attrs), 3)
 
-    def recipe(p: _Parts) -> list[RawNode]:
-        if p.base.attrs.get("channels_last", 0):
-            return p.refused("channels_last=1 is not supported; quantise the model without layout optimisations")
-        return _quantised(p, p.add(op, _real(p, 0), **_attrs(p.base, "channels_last", *attributes)), 3)
 
-    return recipe
+def _any_layout(recipe: _Recipe) -> _Recipe:
+    """A recipe for channels on axis 1, for a node that may have them last (`channels_last`)."""
+
+    def moved(p: _Parts) -> list[RawNode]:
+        plain = replace(p.base, attrs=_attrs(p.base, "channels_last"))
+        if not p.base.attrs.get("channels_last", 0):
+            return recipe(_Parts(plain, p.up))
+        kernel, W = p.base.attrs.get("kernel_shape"), p.up.constants.get(p.given(3))
+        rank = len(kernel) + 2 if isinstance(kernel, tuple) else 0 if W is None else W.ndim
+        if rank < 3:
+            return p.refused(
+                "channels_last=1 is not supported where the node does not show how many dimensions its input has; "
+                "save the model at ORT_ENABLE_EXTENDED, which leaves the layout alone"
+            )
+        x = p.add("Transpose", p.given(0), perm=(0, rank - 1, *range(1, rank - 1)))
+        y = p.up.value(p.base, "channels_first")
+        inner = replace(plain, inputs=(x, *p.base.inputs[1:]), outputs=(y,))
+        p.nodes += recipe(_Parts(inner, p.up))
+        return p.end(p.add("Transpose", y, perm=(0, *range(2, rank), 1)))
+
+    return moved
 
 
 def _linear_pair(op: str) -> _Recipe:
@@ -238,47 +255,51 @@ def _linear_softmax(p: _Parts) -> list[RawNode]:
     y = p.add("Softmax", _real(p, 0), axis=p.base.attrs.get("axis", -1))
     if isinstance(opset, int) and opset < 13:
         p.nodes[-1:] = softmax_of_opset_12(p.nodes[-1], p.up)
-    return _quantised(p, y, 3)
+    # onnxruntime's kernel cuts the reciprocal of its scale to an integer
+    steps = p.add("Mul", y, p.add("Floor", p.add("Reciprocal", p.given(3))))
+    return p.end(p.add("QuantizeLinear", steps, p.number("one", 1.0), p.given(4)))
 
 
 def _linear_where(p: _Parts) -> list[RawNode]:
     return _quantised(p, p.add("Where", p.given(0), _real(p, 1), _real(p, 4)), 7)
 
 
-def _linear_conv(p: _Parts) -> list[RawNode]:
-    if p.base.attrs.get("channels_last", 0):
-        return p.refused("channels_last=1 is not supported; quantise the model without layout optimisations")
-    return [replace(p.base, op="QLinearConv", attrs=_attrs(p.base, "channels_last"))]
-
-
-_RECIPES: dict[str, _Recipe] = {
-    "Gelu": _gelu("none"),
-    "BiasGelu": _gelu("none"),
-    "FastGelu": _gelu("tanh"),
-    "QuickGelu": _quick_gelu,
-    "SkipLayerNormalization": _skip_norm("LayerNormalization", (2, 3), 4),
-    "SkipSimplifiedLayerNormalization": _skip_norm("RMSNormalization", (2,), 3),
-    "FusedConv": _fused_conv,
-    "FusedGemm": _fused("Gemm"),
-    "FusedMatMul": _under("FusedMatMul"),
-    "FusedMatMulActivation": _fused("FusedMatMul"),
-    "TransposeMatMul": _under("FusedMatMul"),
-    "QuantizeLinear": _under("QuantizeLinear"),
-    "DequantizeLinear": _under("DequantizeLinear"),
-    "DynamicQuantizeLSTM": _under("DynamicQuantizeLSTM"),
-    "DynamicQuantizeMatMul": _dynamic_matmul,
-    "MatMulIntegerToFloat": _integer_to_float,
-    "QGemm": _q_gemm,
-    "QLinearAdd": _linear_pair("Add"),
-    "QLinearMul": _linear_pair("Mul"),
-    "QLinearSigmoid": _linear("Sigmoid"),
-    "QLinearLeakyRelu": _linear("LeakyRelu"),
-    "QLinearAveragePool": _linear("AveragePool"),
-    "QLinearGlobalAveragePool": _linear("GlobalAveragePool"),
-    "QLinearConcat": _linear_concat,
-    "QLinearSoftmax": _linear_softmax,
-    "QLinearWhere": _linear_where,
-    "QLinearConv": _linear_conv,
+_FAMILIES: dict[str, dict[str, _Recipe]] = {
+    "activations": {
+        "Gelu": _gelu("none"),
+        "BiasGelu": _gelu("none"),
+        "FastGelu": _gelu("tanh"),
+        "QuickGelu": _quick_gelu,
+    },
+    "normalisations": {
+        "SkipLayerNormalization": _skip_norm("LayerNormalization", (2, 3), 4),
+        "SkipSimplifiedLayerNormalization": _skip_norm("RMSNormalization", (2,), 3),
+    },
+    "linear": {
+        "FusedConv": _fused_conv,
+        "FusedGemm": _fused("Gemm"),
+        "FusedMatMul": _under("FusedMatMul"),
+        "FusedMatMulActivation": _fused("FusedMatMul"),
+        "TransposeMatMul": _under("FusedMatMul"),
+    },
+    "quantised": {
+        "QuantizeLinear": _under("QuantizeLinear"),
+        "DequantizeLinear": _under("DequantizeLinear"),
+        "DynamicQuantizeLSTM": _under("DynamicQuantizeLSTM"),
+        "DynamicQuantizeMatMul": _dynamic_matmul,
+        "MatMulIntegerToFloat": _integer_to_float,
+        "QGemm": _q_gemm,
+        "QLinearAdd": _linear_pair("Add"),
+        "QLinearMul": _linear_pair("Mul"),
+        "QLinearSigmoid": _linear("Sigmoid"),
+        "QLinearLeakyRelu": _linear("LeakyRelu"),
+        "QLinearAveragePool": _any_layout(_linear("AveragePool")),
+        "QLinearGlobalAveragePool": _any_layout(_linear("GlobalAveragePool")),
+        "QLinearConcat": _linear_concat,
+        "QLinearSoftmax": _linear_softmax,
+        "QLinearWhere": _linear_where,
+        "QLinearConv": _any_layout(_under("QLinearConv")),
+    },
 }
 
 
@@ -291,7 +312,12 @@ def _rule(name: str, recipe: _Recipe) -> Rule:
 
 RULES = (
     _rule("SimplifiedLayerNormalization", _simplified),
-    *(_rule(f"{_DOMAIN}.{name}", recipe) for name, recipe in _RECIPES.items()),
+    *(_rule(f"{_DOMAIN}.{name}", recipe) for recipes in _FAMILIES.values() for name, recipe in recipes.items()),
 )
-#: names of the ops, for the list of what is supported
-NAMES = tuple(sorted(_RECIPES))
+#: family -> names of its ops in onnxruntime's domain, for the list of what is supported
+FAMILIES = {family: tuple(sorted(recipes)) for family, recipes in _FAMILIES.items()}
+
+
+def contrib_names() -> list[str]:
+    """What is read of onnxruntime's domain, each with it: "com.microsoft.Gelu"."""
+    return sorted(f"{_DOMAIN}.{name}" for names in FAMILIES.values() for name in names)

@@ -37,6 +37,7 @@ CELLS: Mapping[str, Sequence[tuple[int, int]]] = {
     "LSTM": ((5, 1), (6, 2)),
     "GRU": ((5, 1),),
     "RNN": ((5, 1),),
+    "DynamicQuantizeLSTM": ((5, 1), (6, 2)),
 }
 
 

@@ -23,6 +23,8 @@ from streamrnn_converters.onnx.schema import node_problem
 
 #: an opset that every supported onnxruntime knows and in which the ops have the reader's newest form
 OPSET = 21
+#: ops of onnxruntime's own domain that step graphs hold without it
+_CONTRIB = ("DynamicQuantizeLSTM", "FusedMatMul")
 #: attributes of step graphs that ONNX does not know
 _OWN = ("warmup", "chunked")
 
@@ -94,7 +96,8 @@ class _Writer:
     def finish(self) -> onnx.ModelProto:
         arrays = [numpy_helper.from_array(np.asarray(a, order="C"), n) for n, a in self.constants.items()]
         graph = helper.make_graph(self.nodes, "step", _infos(self.inputs), _infos(self.outputs), arrays)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
         onnx.checker.check_model(model)
         return model
 
@@ -148,8 +151,9 @@ class _Writer:
         inputs, outputs = (
             [names.get(name, name) for name in side if name not in self.hidden] for side in (node.inputs, node.outputs)
         )
-        proto = helper.make_node(node.op, inputs, outputs, name=node.name, **attrs)
-        problem = node_problem(proto, OPSET)
+        domain = "com.microsoft" if node.op in _CONTRIB else ""
+        proto = helper.make_node(node.op, inputs, outputs, name=node.name, domain=domain, **attrs)
+        problem = "" if domain else node_problem(proto, OPSET)
         if problem:
             raise UnsupportedError(f"node '{node.name}' ({node.op}) has no counterpart in ONNX opset {OPSET}: {problem}")
         self.nodes.append(proto)

@@ -7,6 +7,9 @@ The laws that hold afterwards, checked by `tests/contract.py` and by `validate`:
 
     prefix    after t frames the output is what the sequence graph gives for the first t frames, `delay` frames later
     warm-up   what a wire carries before frame 0 (filler) never reaches a state
+    grid      integers on a grid that every step makes anew (`Op.regrids`) are numbers again before a state keeps them
+
+An op that makes such a grid is the exception to the first law: it sees the frames of a step, not of the clip.
 """
 
 from __future__ import annotations
@@ -60,6 +63,7 @@ class _Walk:
     rings: dict[str, Node] = field(default_factory=dict)
     reach: dict[str, float] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
+    gridded: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.constants.update(self.graph.constants)
@@ -75,17 +79,32 @@ class _Walk:
             if not get_op(node).deterministic:
                 raise site_of(self.graph, node).not_streamable("draws its random numbers once for the whole clip")
             self.reach.update(dict.fromkeys(node.outputs, self._reach(node)))
+            self._check_grid(site_of(self.graph, node), Streamed(()))
             self.nodes.append(node)
             return
         site = site_of(self.graph, node)
         if self.chunk > 1 and node.attrs.get("direction") == "reverse":
             site = Site(_with(node, {"chunked": 1}), site.types, site.constants, site.outputs)
         rule = get_op(node).stream(site, streams)
+        self._check_grid(site, rule)
         for name, stream in zip(node.outputs, rule.outputs, strict=False):
             if name and stream is not None:
                 self.streams[name] = stream
         present = [s for s in streams if s is not None]
         self._emit(site.node, rule, present[0], max(s.delay for s in present))
+
+    def _check_grid(self, site: Site, rule: Streamed) -> None:
+        """Follow scale, zero point and integers of a grid that the step makes, up to where integers meet their scale."""
+        node = site.node
+        inside = [name for name in node.inputs if name in self.gridded]
+        if inside and (rule.before is not None or rule.states):
+            raise site.not_streamable(
+                f"remembers '{inside[0]}', which is in units of a grid that each step makes anew; quantise with fixed scales "
+                f"(quantize_static), or leave this node in floats (nodes_to_exclude of quantize_dynamic)"
+            )
+        made = node.op == "DynamicQuantizeLinear" and None in rule.outputs
+        if made or (inside and not (node.op in ("Mul", "DequantizeLinear") and len(inside) > 1)):
+            self.gridded.update(name for name in node.outputs if name)
 
     def _reach(self, node: Node) -> float:
         return max((self.reach.get(name, 0) for name in node.inputs), default=0)
@@ -190,6 +209,12 @@ class _Walk:
             if stream is None or stream.axis is None:
                 continue
             found = types[name].shape[stream.axis]
+            if node.op == "DynamicQuantizeLinear" and stream.delay % found:
+                raise NotStreamableError(
+                    f"node '{node.name}' ({node.op}): a step has {found} frames, and the first real ones come amid a step, so "
+                    f"that filler would be quantised with them; quantise with fixed scales (quantize_static), or use window "
+                    f"mode (--mode window)"
+                )
             if found * stream.stride != frames:
                 raise NotStreamableError(
                     f"node '{node.name}' ({node.op}): gives {found} frames for {frames // stream.stride} a step; "
