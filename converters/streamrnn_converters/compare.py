@@ -10,7 +10,7 @@ import numpy as np
 
 from streamrnn import Engine, Stream
 from streamrnn.ir.graph import Array
-from streamrnn_converters.report import Chunking, Curve, Kind, Row
+from streamrnn_converters.report import Chunking, Curve, Kind, Row, Ruling
 from streamrnn_converters.signals import Signal
 
 #: |engine - oracle| <= RELATIVE[kind] * max(1, max |oracle|): onnxruntime with and without its optimisations differs from
@@ -64,6 +64,7 @@ class Track:
     kept: list[tuple[Array, Array]] = field(default_factory=list)
     every: int = 1
     limit: float | None = None
+    ruling: Ruling | None = None
 
     def add(self, step: int, expected: Array, found: Array) -> None:
         """Compare what the oracle and the engine have for this step; shapes may differ by axes of size 1."""
@@ -94,14 +95,31 @@ class Track:
         return tolerance(self.kind, self.largest, self.dtype) if self.limit is None else self.limit
 
     def row(self, signal: str) -> Row:
-        """A step counts as bad where the tolerance is exceeded and the oracle's own noise up to then does not explain it."""
-        beyond = [(step, worst) for step, worst in zip(self.steps, self.worst, strict=True) if worst > self.tolerance]
-        bad = [step for step, worst in beyond if not worst <= NOISE_FACTOR * self._noise_until(step)]
+        """A step counts as bad where the tolerance is exceeded, unless the ruling is for the engine, or there is none that
+        decides and the oracle's own noise up to then explains it."""
+        beyond, decided = self.beyond(), "" if self.ruling is None else self.ruling.right
+        bad = (
+            []
+            if decided == "engine"
+            else [
+                step
+                for step, worst in beyond.items()
+                if decided == "onnxruntime" or not (worst <= NOISE_FACTOR * self._noise_until(step))
+            ]
+        )
         return Row(
             signal, self.kind, self.name, len(set(self.steps)), max(self.worst, default=0.0), self.max_rel,
             min(bad, default=None), self.tolerance, max(self.noise.values(), default=None), self.nonfinite,
-            undecided=bool(beyond) and not bad,
+            undecided=bool(beyond) and not bad and decided != "engine", ruling=self.ruling,
         )  # fmt: skip
+
+    def beyond(self) -> dict[int, float]:
+        """The largest difference of each step that leaves the tolerance."""
+        found: dict[int, float] = {}
+        for step, worst in zip(self.steps, self.worst, strict=True):
+            if worst > self.tolerance:
+                found[step] = max(found.get(step, 0.0), worst)
+        return found
 
     def _noise_until(self, step: int) -> float:
         return max((apart for at, apart in self.noise.items() if at <= step), default=0.0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from streamrnn.ir.graph import Array
 from streamrnn.plan import Port
 from streamrnn_converters.answers import Answers
 from streamrnn_converters.compare import Block, Cuts, Track
-from streamrnn_converters.oracle import ClipOracle, FileView, Session, StepOracle
+from streamrnn_converters.oracle import Calls, ClipOracle, FileView, StepOracle
 from streamrnn_converters.report import Chunking
 from streamrnn_converters.signals import Signal, nudged
 
@@ -54,14 +54,16 @@ class Law(ABC):
 
     excluded: outputs that are not compared, with the reason; grows while signals run.
     random:   outputs and states that depend on random numbers; `draws` judges them.
+    nudge:    whether `other` gets its input moved by a unit in the last place.
     """
 
     engine: Engine
-    session: Session
-    other: Session
+    session: Calls
+    other: Calls
     seed: int
     excluded: dict[str, str] = field(default_factory=dict)
     random: tuple[str, ...] = ()
+    nudge: bool = True
 
     @property
     @abstractmethod
@@ -75,6 +77,18 @@ class Law(ABC):
     def start(self, step: int) -> int:
         """The step after whose reset `step` was compared."""
         return 0
+
+    def until(self, signal: Signal, step: int) -> Signal:
+        """As much of a signal as is needed to repeat what was compared up to `step`."""
+        return signal
+
+    def calls(self, signal: Signal) -> int:
+        """Calls of the file that a signal takes; 0 where that depends on the signal."""
+        return 0
+
+    def moved(self, inputs: dict[str, Array], seed: int) -> dict[str, Array]:
+        """What `other` gets in the place of `inputs`."""
+        return nudged(inputs, seed) if self.nudge else inputs
 
     @cached_property
     def view(self) -> FileView:
@@ -114,6 +128,12 @@ class CallLaw(Law):
         fed = f", {len(pairs)} state{'s' * (len(pairs) != 1)} fed back" if pairs else ", no state"
         return f"each step with one onnxruntime call of the file{fed}"
 
+    def until(self, signal: Signal, step: int) -> Signal:
+        return replace(signal, steps=step + 1)
+
+    def calls(self, signal: Signal) -> int:
+        return signal.steps
+
     def run(self, signal: Signal, *, noise: bool) -> Outcome:
         oracle = StepOracle(self.session, self.view)
         other = StepOracle(self.other, self.view) if noise else None
@@ -134,7 +154,7 @@ class CallLaw(Law):
                 for name, track in states.items():
                     track.add(step, oracle.states[name], block.states[i][name])
                 if other is not None:
-                    again = other.step(nudged(frame, self.seed + step))
+                    again = other.step(self.moved(frame, self.seed + step))
                     for name, track in outputs.items():
                         track.add_noise(step, expected[name], again[name])
                     for name, track in states.items():
@@ -182,7 +202,7 @@ class ClipLaw(Law):
         for start, stop in self._clips(signal):
             block = _joined(list(cuts.blocks(start, stop)))
             inputs, frames = self.clip(signal, start, stop)
-            again = self._expected(self.other, nudged(inputs, self.seed), frames, len(block)) if noise else None
+            again = self._expected(self.other, self.moved(inputs, self.seed), frames, len(block)) if noise else None
             self.enter(tracks, block, self._expected(self.session, inputs, frames, len(block)), again)
         return Outcome([t for name, t in tracks.items() if name not in self.excluded], cuts.chunking())
 
@@ -220,7 +240,7 @@ class ClipLaw(Law):
         for k in range(count):
             yield k * self._span, k * self._span + self.whole
 
-    def _expected(self, session: Session, inputs: Mapping[str, Array], frames: int, steps: int) -> Iterator[Expected]:
+    def _expected(self, session: Calls, inputs: Mapping[str, Array], frames: int, steps: int) -> Iterator[Expected]:
         """Of a clip of `frames` frames, which takes `steps` whole steps. Shorter prefixes give their last step alone."""
         oracle, F = ClipOracle(session, self.view), self.engine.frames
         answers = Answers(self.engine, session, oracle.feeds(inputs, frames))
@@ -310,10 +330,10 @@ class ChunkLaw(Law):
         return Outcome([t for name, t in tracks.items() if name not in self.excluded], cuts.chunking())
 
     def _compare(self, tracks: Mapping[str, Track], block: Block, *, noise: bool) -> None:
-        again = self._expected(self.other, nudged(block.inputs, self.seed), len(block)) if noise else None
+        again = self._expected(self.other, self.moved(block.inputs, self.seed), len(block)) if noise else None
         self.enter(tracks, block, self._expected(self.session, block.inputs, len(block)), again)
 
-    def _expected(self, session: Session, inputs: Mapping[str, Array], steps: int) -> Iterator[Expected]:
+    def _expected(self, session: Calls, inputs: Mapping[str, Array], steps: int) -> Iterator[Expected]:
         oracle = ClipOracle(session, self.view)
         for prefix in prefixes(steps):
             outputs = oracle.run(inputs, prefix * self.engine.frames)
@@ -338,7 +358,7 @@ def _joined(blocks: list[Block]) -> Block:
 
 
 def choose_law(
-    engine: Engine, session: Session, other: Session, seed: int, excluded: dict[str, str], random: tuple[str, ...]
+    engine: Engine, session: Calls, other: Calls, seed: int, excluded: dict[str, str], random: tuple[str, ...]
 ) -> Law:
     """The way to compare this engine with its file."""
     view = FileView(engine)

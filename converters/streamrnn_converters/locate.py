@@ -15,7 +15,7 @@ from streamrnn.ir.graph import Array, Graph, Node
 from streamrnn.plan import Port
 from streamrnn_converters.compare import difference, peak, tolerance
 from streamrnn_converters.laws import CallLaw, ChunkLaw, ClipLaw, Law
-from streamrnn_converters.oracle import ClipOracle, Session, StepOracle, frames_first
+from streamrnn_converters.oracle import Calls, ClipOracle, StepOracle, frames_first
 from streamrnn_converters.report import Culprit
 from streamrnn_converters.signals import Signal
 from streamrnn_converters.surgery import computed_values, inlined, read_model, with_outputs
@@ -36,7 +36,7 @@ def locate(law: Law, signal: Signal, step: int) -> Culprit:
     steps = 1 if isinstance(law, CallLaw) else step + 1 - start
     for group in _groups(graph, shared, steps):
         names = [name for _, name in group]
-        session = Session(with_outputs(model, names), optimise=law.session.optimised)
+        session = law.session.on(with_outputs(model, names))
         pairs = _values(law, signal, start, step, session, names)
         for node, name in group:
             if name not in pairs:
@@ -69,7 +69,7 @@ def _groups(graph: Graph, shared: list[tuple[Node, str]], steps: int) -> Iterato
 
 
 def _values(
-    law: Law, signal: Signal, start: int, step: int, session: Session, names: list[str]
+    law: Law, signal: Signal, start: int, step: int, session: Calls, names: list[str]
 ) -> dict[str, tuple[Array, Array]]:
     """(oracle, engine) of each value that has a counterpart, at `step` or, with a time axis, at all steps up to it."""
     probe = Engine(law.engine.graph.replace(outputs=tuple(names)))

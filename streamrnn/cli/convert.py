@@ -63,7 +63,7 @@ def _validated(model: Path, engine: Engine, steps: int) -> None:
     from streamrnn_converters.validate import validate
 
     notify(f"validating {steps} steps against what the file computes")
-    report = validate(model, engine, steps=steps)
+    report = validate(model, engine, steps=steps, notify=notify)
     if not report.passed:
         talk().print(report_table(report))
         talk().print("[bold red]nothing was written:[/] the step does not compute what the file computes")

@@ -70,6 +70,9 @@ class AudioOracle:
                     track.add_noise(step, expected[step], other[step])
         return Outcome([track], cuts.chunking())
 
+    def appeal(self, signal: Signal, outcome: Outcome) -> None:
+        """The oracle is float64 itself."""
+
     def draws(self, signal: Signal) -> Sequence[Draw]:
         return ()
 
