@@ -131,7 +131,7 @@ def _where(report: Report) -> list[str]:
         ("node", f"{found.node} ({found.op}), the first in the order of computation that leaves the tolerance"),
         ("signal, step", f"{found.signal}, {found.step}"),
         ("value", place),
-        ("onnxruntime", f"{found.expected:.9g}"),
+        (found.oracle, f"{found.expected:.9g}"),
         ("streamrnn", f"{found.found:.9g}"),
         ("max abs", f"{number(found.max_abs)} (tolerance {number(found.tolerance)})"),
     ]

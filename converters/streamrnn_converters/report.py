@@ -130,9 +130,10 @@ class Culprit:
     """The first node, in topological order, whose value leaves the tolerance.
 
     index:    place of the worst element in the value.
-    expected: that element in onnxruntime; `found`: in the engine.
+    expected: that element in the oracle; `found`: in the engine.
     inputs:   largest difference of each computed input of the node that could be compared.
     remark:   where no single node could be named, why.
+    oracle:   who has `expected`.
     """
 
     signal: str
@@ -147,6 +148,7 @@ class Culprit:
     tolerance: float
     inputs: Mapping[str, float] = field(default_factory=dict)
     remark: str = ""
+    oracle: str = "onnxruntime"
 
     def __str__(self) -> str:
         if self.remark:
@@ -154,7 +156,7 @@ class Culprit:
         agree = ", ".join(f"'{name}' to {number(diff)}" for name, diff in self.inputs.items())
         return (
             f"signal '{self.signal}', step {self.step}: node '{self.node}' ({self.op}) is the first to leave the tolerance: "
-            f"'{self.value}'{list(self.index)} is {self.found:.7g}, onnxruntime has {self.expected:.7g} "
+            f"'{self.value}'{list(self.index)} is {self.found:.7g}, {self.oracle} has {self.expected:.7g} "
             f"(max abs {number(self.max_abs)}, tolerance {number(self.tolerance)})"
             + (f"; its inputs agree: {agree}" if agree else "")
         )
