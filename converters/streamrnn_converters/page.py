@@ -128,7 +128,10 @@ def _where(report: Report) -> list[str]:
         return ["<h2>Where it fails</h2>", f"<p>{escape(str(found))}</p>"]
     place = f"{found.value}{list(found.index)}"
     rows = [
-        ("node", f"{found.node} ({found.op}), the first in the order of computation that leaves the tolerance"),
+        (
+            "node",
+            f"{found.place.removeprefix('node ')}, the first in the order of computation that leaves the tolerance",
+        ),
         ("signal, step", f"{found.signal}, {found.step}"),
         ("value", place),
         (found.oracle, f"{found.expected:.9g}"),

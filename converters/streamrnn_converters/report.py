@@ -132,6 +132,7 @@ class Culprit:
     index:    place of the worst element in the value.
     expected: that element in the oracle; `found`: in the engine.
     inputs:   largest difference of each computed input of the node that could be compared.
+    inside:   the branch or the iteration that the node is in, in words; "" at the main graph.
     remark:   where no single node could be named, why.
     oracle:   who has `expected`.
     """
@@ -148,14 +149,20 @@ class Culprit:
     tolerance: float
     inputs: Mapping[str, float] = field(default_factory=dict)
     remark: str = ""
+    inside: str = ""
     oracle: str = "onnxruntime"
+
+    @property
+    def place(self) -> str:
+        """The node in words."""
+        return f"node '{self.node}' ({self.op})" + (f" {self.inside}" if self.inside else "")
 
     def __str__(self) -> str:
         if self.remark:
             return f"signal '{self.signal}', step {self.step}: {self.remark}"
         agree = ", ".join(f"'{name}' to {number(diff)}" for name, diff in self.inputs.items())
         return (
-            f"signal '{self.signal}', step {self.step}: node '{self.node}' ({self.op}) is the first to leave the tolerance: "
+            f"signal '{self.signal}', step {self.step}: {self.place} is the first to leave the tolerance: "
             f"'{self.value}'{list(self.index)} is {self.found:.7g}, {self.oracle} has {self.expected:.7g} "
             f"(max abs {number(self.max_abs)}, tolerance {number(self.tolerance)})"
             + (f"; its inputs agree: {agree}" if agree else "")

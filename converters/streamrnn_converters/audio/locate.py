@@ -47,8 +47,8 @@ def locate(model: AudioModel, silence: int, signal: Signal, step: int) -> Culpri
     return replace(
         nothing,
         remark=f"{len(named)} of {len(expected)} values behind the layers were compared, and agree with the float64 formula "
-        f"once all of them are kept: look at what the plan lets share memory (streamrnn inspect --plan), and at the test in the "
-        f"file, where that failed",
+        f"once all of them are kept: look at what the plan lets share memory (streamrnn inspect --plan), and at the test in "
+        f"the file, where that failed",
     )
 
 
