@@ -152,6 +152,15 @@ class TestRuling:
         _, second = tracks([0, 0], [0, 6e-4], [0, 0])
         assert ruling(first, second).right == "nobody"
 
+    def test_an_onnxruntime_that_grows_does_not_widen_the_tolerance(self) -> None:
+        first, second = (Track("state", "h", np.dtype(np.float32)) for _ in range(2))
+        for oracle, engine in ((0.0, 0.0), (0.0, 0.0), (1e6, 10.0)):
+            first.add(len(first.steps), np.array([oracle]), np.array([engine]))
+            second.add_noise(len(second.steps), np.zeros(1), np.array([oracle]))
+            second.add(len(second.steps), np.zeros(1), np.array([engine]))
+        assert first.tolerance > 10.0
+        assert ruling(first, second).right == "neither"
+
     def test_noise_does_not_excuse_an_engine_that_alone_leaves_float64(self) -> None:
         first, second = tracks([0, 0, 6e-4], [0, 0, 0], [0, 0, 6e-4])
         first.add_noise(2, np.zeros(1), np.array([6e-4]))

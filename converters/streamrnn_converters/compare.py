@@ -97,20 +97,14 @@ class Track:
     def row(self, signal: str) -> Row:
         """A step counts as bad where the tolerance is exceeded, unless the ruling is for the engine, or there is none that
         decides and the oracle's own noise up to then explains it."""
-        beyond, decided = self.beyond(), "" if self.ruling is None else self.ruling.right
-        bad = (
-            []
-            if decided == "engine"
-            else [
-                step
-                for step, worst in beyond.items()
-                if decided == "onnxruntime" or not (worst <= NOISE_FACTOR * self._noise_until(step))
-            ]
-        )
+        beyond, right = self.beyond(), self.ruling.right if self.ruling is not None else ""
+        bad = [step for step, worst in beyond.items() if right == "onnxruntime" or not worst <= self._explained(step)]
+        if right == "engine":
+            bad = []
         return Row(
             signal, self.kind, self.name, len(set(self.steps)), max(self.worst, default=0.0), self.max_rel,
             min(bad, default=None), self.tolerance, max(self.noise.values(), default=None), self.nonfinite,
-            undecided=bool(beyond) and not bad and decided != "engine", ruling=self.ruling,
+            undecided=bool(beyond) and not bad and right != "engine", ruling=self.ruling,
         )  # fmt: skip
 
     def beyond(self) -> dict[int, float]:
@@ -121,8 +115,9 @@ class Track:
                 found[step] = max(found.get(step, 0.0), worst)
         return found
 
-    def _noise_until(self, step: int) -> float:
-        return max((apart for at, apart in self.noise.items() if at <= step), default=0.0)
+    def _explained(self, step: int) -> float:
+        """What noise explains."""
+        return NOISE_FACTOR * max((apart for at, apart in self.noise.items() if at <= step), default=0.0)
 
     def curve(self, signal: str) -> Curve | None:
         """The kept element with the largest difference, or, where all are the same, the one that moves most."""

@@ -27,7 +27,7 @@ from streamrnn.ir.graph import Array
 from streamrnn_converters.oracle import FileInput
 from streamrnn_converters.surgery import read_model
 
-#: CPU seconds that one validation may spend on float64
+#: CPU seconds that one validation may spend on float64; looked at between two calls of the file
 BUDGET = 120.0
 #: seconds between two reports of progress
 _PATIENCE = 10.0

@@ -55,8 +55,8 @@ def visible(value: str, level: int = 0) -> str:
 def expose(model: onnx.ModelProto, graph: Graph) -> tuple[onnx.ModelProto, Graph, dict[str, Inner]]:
     """Both with the float values of bodies, as far as file and step graph share their names, as `visible` values of the main
     graph; and these by that name, in the order of computation."""
-    in_file = dict(_file_values(model.graph, 0))
-    counted = Counter(name for name, _ in _file_values(model.graph, 0))
+    listed = list(_file_values(model.graph, 0))
+    in_file, counted = dict(listed), Counter(name for name, _ in listed)
     wanted = {
         value
         for value, stacks, type_ in _graph_values(graph, 0)

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 
 from streamrnn import Engine, Stream
-from streamrnn.errors import UnsupportedError
+from streamrnn.errors import StreamRNNError
 from streamrnn.ir.graph import Array, Graph, Node
 from streamrnn.plan import Port
 from streamrnn_converters.compare import difference, peak, tolerance
@@ -33,9 +33,9 @@ def locate(law: Law, signal: Signal, step: int) -> Culprit:
     """The culprit of a failure of `signal` at `step`, its first bad step."""
     graph = law.engine.graph
     model = inlined(read_model(law.session.model), {name for node in graph.nodes for name in node.outputs if name})
-    opened, exposed, inner = expose(model, graph)
-    if inner:
-        with suppress(UnsupportedError):  # values that have another shape in each iteration cannot be stacked
+    with suppress(StreamRNNError):  # values that have another shape in each iteration, for instance, cannot be stacked
+        opened, exposed, inner = expose(model, graph)
+        if inner:
             return _first(law, signal, step, opened, exposed, inner)
     return _first(law, signal, step, model, graph, {})
 
