@@ -88,19 +88,41 @@ class TestFaithful:
 
 class TestFailures:
     @pytest.mark.parametrize(
-        ("name", "constant"), [("nam lstm", "lstm.R"), ("aidax", "dense.bias"), ("rtneural", "conv.weight")]
+        ("name", "constant", "node"),
+        [
+            ("nam lstm", "lstm.R", "lstm"),
+            ("nam lstm", "lstm.W_1", "lstm_1"),
+            ("nam lstm", "dense.bias", "dense"),
+            ("aidax", "dense.bias", "dense"),
+            ("aidax", "out_gain.factor", "out_gain"),
+            ("rtneural", "conv.weight", "conv"),
+            ("rtneural", "conv.weight_1", "conv_1"),
+            ("conv2d", "conv2d.weight_1", "channels_1"),
+            ("strided", "conv.bias_1", "conv_1"),
+            ("guitarml gru", "gru.R", "gru"),
+            ("nam wavenet of all", "layer.weight_1", "residual_1"),
+            ("nam wavenet of all", "head.weight", "head"),
+        ],
     )
-    def test_a_wrong_weight_fails(self, tmp_path: Path, name: str, constant: str) -> None:
+    def test_a_wrong_weight_fails_and_its_layer_is_named_with_both_values(
+        self, tmp_path: Path, name: str, constant: str, node: str
+    ) -> None:
         path = files.write(tmp_path / "m.json", FILES[name]())
         report = validate(path, models.sabotaged(convert(path), constant), steps=100)
         assert not report.passed
-        assert any(row.first_bad is not None for row in report.rows if row.signal == "random")
-        assert report.culprit is not None
+        assert any(row.first_bad is not None for row in report.rows)
+        culprit = report.culprit
+        assert culprit is not None
+        assert culprit.node == node
+        assert abs(culprit.found - culprit.expected) == pytest.approx(culprit.max_abs)
+        assert culprit.max_abs > culprit.tolerance
+        assert f"is {culprit.found:.7g}, the float64 formula has {culprit.expected:.7g}" in str(culprit)
 
     def test_a_file_that_fails_its_own_test_fails(self, tmp_path: Path) -> None:
         report = report_of(files.write(tmp_path / "amp.json", self_tested(wrong=1e-3)))
         assert not report.passed
         assert [(row.signal, row.first_bad) for row in report.rows if not row.passed] == [("file's own", 40)]
+        assert "agree with the float64 formula" in str(report.culprit)
 
     def test_another_model_s_engine_is_refused(self, tmp_path: Path) -> None:
         one = files.write(tmp_path / "one.json", files.guitarml(inputs=2))

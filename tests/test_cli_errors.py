@@ -6,10 +6,8 @@ import ast
 import io
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -345,19 +343,7 @@ def test_every_option_that_a_message_names_exists() -> None:
     assert seen > 30
 
 
-# -- signals and pipes ----------------------------------------------------------------------------------------------
-
-
-def test_ctrl_c_leaves_with_130_and_one_line(model: Path) -> None:
-    command = [*COMMAND, "run", str(model), "-", "--set", "k=0"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        assert process.stdout.readline().startswith("y.0")
-        time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
-        assert process.stderr.read().splitlines()[-1].endswith("interrupted")
+# -- pipes ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("args", [["doctor", "--json"], ["inspect", str(SENSOR)], ["run", str(SENSOR), str(READINGS)]])

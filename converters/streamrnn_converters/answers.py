@@ -17,18 +17,18 @@ from streamrnn import Engine
 from streamrnn.errors import UnsupportedError
 from streamrnn.ir.graph import Array
 from streamrnn.plan import Port
-from streamrnn_converters.oracle import Session
+from streamrnn_converters.oracle import Calls
 from streamrnn_converters.surgery import computed_values, inlined, read_model, tail, with_outputs
 
 
 class Answers:
     """Answers so far for one clip. `feeds` are the file's inputs for the whole of it."""
 
-    def __init__(self, engine: Engine, session: Session, feeds: Mapping[str, Array]) -> None:
+    def __init__(self, engine: Engine, session: Calls, feeds: Mapping[str, Array]) -> None:
         self.engine = engine
         self.session = session
         self.feeds = feeds
-        self._tails: dict[str, tuple[Session, dict[str, Array]]] = {}
+        self._tails: dict[str, tuple[Calls, dict[str, Array]]] = {}
 
     def at(self, port: Port, steps: int) -> Array | None:
         """The answer of output `port` after `steps` steps, or None while no frame has arrived at it.
@@ -54,16 +54,16 @@ class Answers:
         values = {name for node in self.engine.graph.nodes for name in node.outputs if name}
         return inlined(read_model(self.session.model), values)
 
-    def _cut(self, port: Port) -> tuple[Session, dict[str, Array]]:
+    def _cut(self, port: Port) -> tuple[Calls, dict[str, Array]]:
         names = self._frontier(port)
         graph = self.engine.graph
         still = [name for name in self.feeds if name not in graph.streams]
         end = tail(self._model, {n: graph.types[n] for n in names}, still, port.name)
-        part = Session(end, optimise=self.session.optimised)
+        part = self.session.on(end)
         values = {name: self.feeds[name] for name in names if name in self.feeds}
         computed = [name for name in names if name not in values]
         if computed:
-            values |= Session(with_outputs(self._model, computed), optimise=self.session.optimised).run(self.feeds)
+            values |= self.session.on(with_outputs(self._model, computed)).run(self.feeds)
         return part, values
 
     def _frontier(self, port: Port) -> list[str]:

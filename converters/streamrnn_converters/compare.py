@@ -11,7 +11,7 @@ import numpy as np
 from streamrnn import Engine, Stream
 from streamrnn.ir.graph import Array
 from streamrnn_converters.grid import Unit
-from streamrnn_converters.report import Chunking, Curve, Kind, Row
+from streamrnn_converters.report import Chunking, Curve, Kind, Row, Ruling
 from streamrnn_converters.signals import Signal
 
 #: |engine - oracle| <= RELATIVE[kind] * max(1, max |oracle|): onnxruntime with and without its optimisations differs from
@@ -77,6 +77,7 @@ class Track:
     decisive: list[float] = field(default_factory=list)
     elements: int = 0
     one_off: int = 0
+    ruling: Ruling | None = None
 
     def add(self, step: int, expected: Array, found: Array) -> None:
         """Compare what the oracle and the engine have for this step; shapes may differ by axes of size 1."""
@@ -112,13 +113,17 @@ class Track:
         return tolerance(self.kind, self.largest, self.dtype) if self.limit is None else self.limit
 
     def row(self, signal: str) -> Row:
-        """A step counts as bad where the tolerance is exceeded and the oracle's own noise up to then does not explain it."""
-        beyond = [(step, apart) for step, apart in zip(self.steps, self.decisive, strict=True) if apart > self.tolerance]
-        bad = [step for step, worst in beyond if not worst <= NOISE_FACTOR * self._noise_until(step)]
+        """A step counts as bad where the tolerance is exceeded, unless the ruling is for the engine, or there is none that
+        decides and the oracle's own noise up to then explains it."""
+        beyond, right = self.beyond(), self.ruling.right if self.ruling is not None else ""
+        bad = [step for step, worst in beyond.items() if right == "onnxruntime" or not worst <= self._explained(step)]
+        if right == "engine":
+            bad = []
         return Row(
             signal, self.kind, self.name, len(set(self.steps)), max(self.worst, default=0.0), self.max_rel,
             min(bad, default=None), self.tolerance, max(self.noise.values(), default=None), self.nonfinite,
-            undecided=not bad and (bool(beyond) or self._crowded), one_off=self.one_off / max(1, self.elements),
+            undecided=not bad and right != "engine" and (bool(beyond) or self._crowded), ruling=self.ruling,
+            one_off=self.one_off / max(1, self.elements),
             unit=0.0 if self.unit is None else self.unit.size, grid="" if self.unit is None else self.unit.node,
         )  # fmt: skip
 
@@ -128,8 +133,17 @@ class Track:
         coarse = self.unit is not None and self.unit.size > 2 * self.tolerance
         return coarse and self.one_off > UNIT_SHARE * self.elements
 
-    def _noise_until(self, step: int) -> float:
-        return max((apart for at, apart in self.noise.items() if at <= step), default=0.0)
+    def beyond(self) -> dict[int, float]:
+        """The largest difference of each step that leaves the tolerance."""
+        found: dict[int, float] = {}
+        for step, apart in zip(self.steps, self.decisive, strict=True):
+            if apart > self.tolerance:
+                found[step] = max(found.get(step, 0.0), apart)
+        return found
+
+    def _explained(self, step: int) -> float:
+        """What noise explains."""
+        return NOISE_FACTOR * max((apart for at, apart in self.noise.items() if at <= step), default=0.0)
 
     def curve(self, signal: str) -> Curve | None:
         """The kept element with the largest difference, or, where all are the same, the one that moves most."""

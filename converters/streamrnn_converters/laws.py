@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from streamrnn.plan import Port
 from streamrnn_converters.answers import Answers
 from streamrnn_converters.compare import Block, Cuts, Track
 from streamrnn_converters.grid import Unit
-from streamrnn_converters.oracle import ClipOracle, FileView, Session, StepOracle
+from streamrnn_converters.oracle import Calls, ClipOracle, FileView, StepOracle
 from streamrnn_converters.report import Chunking
 from streamrnn_converters.signals import Signal, nudged
 
@@ -56,15 +56,17 @@ class Law(ABC):
     excluded: outputs that are not compared, with the reason; grows while signals run.
     random:   outputs and states that depend on random numbers; `draws` judges them.
     units:    of outputs and states that lie on a grid.
+    nudge:    whether `other` gets its input moved by a unit in the last place.
     """
 
     engine: Engine
-    session: Session
-    other: Session
+    session: Calls
+    other: Calls
     seed: int
     excluded: dict[str, str] = field(default_factory=dict)
     random: tuple[str, ...] = ()
     units: Mapping[str, Unit] = field(default_factory=dict)
+    nudge: bool = True
 
     @property
     @abstractmethod
@@ -78,6 +80,18 @@ class Law(ABC):
     def start(self, step: int) -> int:
         """The step after whose reset `step` was compared."""
         return 0
+
+    def until(self, signal: Signal, step: int) -> Signal:
+        """As much of a signal as is needed to repeat what was compared up to `step`."""
+        return signal
+
+    def calls(self, signal: Signal) -> int:
+        """Calls of the file that a signal takes; 0 where that depends on the signal."""
+        return 0
+
+    def moved(self, inputs: dict[str, Array], seed: int) -> dict[str, Array]:
+        """What `other` gets in the place of `inputs`."""
+        return nudged(inputs, seed) if self.nudge else inputs
 
     @cached_property
     def view(self) -> FileView:
@@ -118,6 +132,12 @@ class CallLaw(Law):
         cut = "; the cells' states were made inputs and outputs, for each step has a grid of its own" if self.view.cut else ""
         return f"each step with one onnxruntime call of the file{fed}{cut}"
 
+    def until(self, signal: Signal, step: int) -> Signal:
+        return replace(signal, steps=step + 1)
+
+    def calls(self, signal: Signal) -> int:
+        return signal.steps
+
     def run(self, signal: Signal, *, noise: bool) -> Outcome:
         oracle = StepOracle(self.session, self.view)
         other = StepOracle(self.other, self.view) if noise else None
@@ -138,9 +158,9 @@ class CallLaw(Law):
                 for name, track in states.items():
                     track.add(step, oracle.states[name], block.states[i][name])
                 if other is not None:
-                    again = other.step(nudged(frame, self.seed + step))
+                    again = other.step(self.moved(frame, self.seed + step))
                     if self.view.cut:  # a state that is saturated forgets a nudged input, and rounds another way on a grid
-                        other.states = nudged(other.states, self.seed + step)
+                        other.states = self.moved(other.states, self.seed + step)
                     for name, track in outputs.items():
                         track.add_noise(step, expected[name], again[name])
                     for name, track in states.items():
@@ -188,7 +208,7 @@ class ClipLaw(Law):
         for start, stop in self._clips(signal):
             block = _joined(list(cuts.blocks(start, stop)))
             inputs, frames = self.clip(signal, start, stop)
-            again = self._expected(self.other, nudged(inputs, self.seed), frames, len(block)) if noise else None
+            again = self._expected(self.other, self.moved(inputs, self.seed), frames, len(block)) if noise else None
             self.enter(tracks, block, self._expected(self.session, inputs, frames, len(block)), again)
         return Outcome([t for name, t in tracks.items() if name not in self.excluded], cuts.chunking())
 
@@ -226,7 +246,7 @@ class ClipLaw(Law):
         for k in range(count):
             yield k * self._span, k * self._span + self.whole
 
-    def _expected(self, session: Session, inputs: Mapping[str, Array], frames: int, steps: int) -> Iterator[Expected]:
+    def _expected(self, session: Calls, inputs: Mapping[str, Array], frames: int, steps: int) -> Iterator[Expected]:
         """Of a clip of `frames` frames, which takes `steps` whole steps. Shorter prefixes give their last step alone."""
         oracle, F = ClipOracle(session, self.view), self.engine.frames
         answers = Answers(self.engine, session, oracle.feeds(inputs, frames))
@@ -316,10 +336,10 @@ class ChunkLaw(Law):
         return Outcome([t for name, t in tracks.items() if name not in self.excluded], cuts.chunking())
 
     def _compare(self, tracks: Mapping[str, Track], block: Block, *, noise: bool) -> None:
-        again = self._expected(self.other, nudged(block.inputs, self.seed), len(block)) if noise else None
+        again = self._expected(self.other, self.moved(block.inputs, self.seed), len(block)) if noise else None
         self.enter(tracks, block, self._expected(self.session, block.inputs, len(block)), again)
 
-    def _expected(self, session: Session, inputs: Mapping[str, Array], steps: int) -> Iterator[Expected]:
+    def _expected(self, session: Calls, inputs: Mapping[str, Array], steps: int) -> Iterator[Expected]:
         oracle = ClipOracle(session, self.view)
         for prefix in prefixes(steps):
             outputs = oracle.run(inputs, prefix * self.engine.frames)
@@ -344,7 +364,7 @@ def _joined(blocks: list[Block]) -> Block:
 
 
 def choose_law(
-    engine: Engine, session: Session, other: Session, seed: int, excluded: dict[str, str], random: tuple[str, ...]
+    engine: Engine, session: Calls, other: Calls, seed: int, excluded: dict[str, str], random: tuple[str, ...]
 ) -> Law:
     """The way to compare this engine with its file."""
     view = FileView(engine)

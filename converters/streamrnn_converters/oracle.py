@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -52,6 +52,24 @@ class FileInput:
         return np.zeros(self.sizes, self.dtype)
 
 
+class Calls(Protocol):
+    """Something that runs a file: onnxruntime, or its float64."""
+
+    model: str | bytes
+
+    @property
+    def inputs(self) -> Mapping[str, FileInput]: ...
+
+    @property
+    def outputs(self) -> tuple[str, ...]: ...
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """All outputs by name."""
+
+    def on(self, model: bytes) -> Calls:
+        """Another form of the file, run alike."""
+
+
 class Session:
     """One onnxruntime session on one thread, with the ops of the file as written. Where it crashes with graph optimisations it
     is made again without.
@@ -78,6 +96,10 @@ class Session:
         given = {name: self.inputs[name].fitted(value) for name, value in feeds.items() if name in self.inputs}
         values = self._guarded(lambda session: session.run(None, given))
         return dict(zip(self.outputs, values, strict=True))
+
+    def on(self, model: bytes) -> Session:
+        """Another form of the file, run with optimisations if this one is."""
+        return Session(model, optimise=self.optimised)
 
     def _guarded(self, action: Callable[[Any], Any]) -> Any:
         """What `action` gives on the session. A failure that optimisations are not to blame for leaves the session as it is."""
@@ -220,7 +242,7 @@ class FileView:
                 found.append(StatePair(source, text))
         return found
 
-    def constant_feeds(self, session: Session) -> dict[str, Array]:
+    def constant_feeds(self, session: Calls) -> dict[str, Array]:
         """Feeds of the file's inputs that are no inputs of the engine: bound ones, initial states, unused ones (zeros)."""
         bind = cast(Mapping[str, Any], self.engine.meta.get("bind", {}))
         shapes = cast(Mapping[str, Sequence[int]], self.engine.meta.get("shapes", {}))
@@ -239,7 +261,7 @@ class FileView:
                 feeds[name] = file.zeros()
         return feeds
 
-    def fixed_frames(self, session: Session) -> int | None:
+    def fixed_frames(self, session: Calls) -> int | None:
         """The clip length that the file prescribes, or None where its time axis is open."""
         for port in self.engine.plan.inputs:
             if port.stream is not None and port.stream.axis is not None and port.name in session.inputs:
@@ -253,7 +275,7 @@ class FileView:
 class StepOracle:
     """The file called once a step, its states fed back. For step models and window mode."""
 
-    def __init__(self, session: Session, view: FileView) -> None:
+    def __init__(self, session: Calls, view: FileView) -> None:
         self.session = session
         self.view = view
         self.pairs = view.pairs(session.outputs)
@@ -283,7 +305,7 @@ class StepOracle:
 class ClipOracle:
     """The file called once for a whole clip or a prefix of one. For frame mode."""
 
-    def __init__(self, session: Session, view: FileView) -> None:
+    def __init__(self, session: Calls, view: FileView) -> None:
         self.session = session
         self.view = view
         self._constant = view.constant_feeds(session)

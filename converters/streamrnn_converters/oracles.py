@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +15,14 @@ from streamrnn import Engine
 from streamrnn.errors import UnsupportedError
 from streamrnn_converters.audio import is_audio
 from streamrnn_converters.draws import judge, random_results
+from streamrnn_converters.float64 import BUDGET, Clock, Float64
 from streamrnn_converters.grid import MOVED, moved, units
 from streamrnn_converters.laws import Law, Outcome, choose_law
 from streamrnn_converters.lint.repair import as_judged
 from streamrnn_converters.lint.rules import findings_of
 from streamrnn_converters.locate import locate
 from streamrnn_converters.oracle import FileView, Session
+from streamrnn_converters.referee import judge as judge_exactly
 from streamrnn_converters.report import Culprit, Draw
 from streamrnn_converters.signals import Signal
 from streamrnn_converters.surgery import read_model, with_states
@@ -52,6 +54,9 @@ class Oracle(Protocol):
     def run(self, signal: Signal, *, noise: bool) -> Outcome:
         """The engine against the oracle on one signal; with `noise`, the oracle against itself too."""
 
+    def appeal(self, signal: Signal, outcome: Outcome) -> None:
+        """Where tracks of an outcome leave their tolerance, ask float64 and give them its ruling, if there is one."""
+
     def draws(self, signal: Signal) -> Sequence[Draw]:
         """Outputs and states that depend on random numbers, judged by their distribution under one signal."""
 
@@ -62,13 +67,13 @@ class Oracle(Protocol):
         """Where a difference comes from, which `signal` first shows at `step`."""
 
 
-def oracle_for(path: str | Path, engine: Engine, seed: int) -> Oracle:
+def oracle_for(path: str | Path, engine: Engine, seed: int, notify: Callable[[str], None] = lambda text: None) -> Oracle:
     """The oracle of the file that `engine` was converted from. Raises what reading the file raises, MissingExtraError."""
     if is_audio(Path(path)):
         from streamrnn_converters.audio.judge import AudioOracle
 
         return AudioOracle(Path(path), engine, seed)
-    return OnnxOracle(path, engine, seed)
+    return OnnxOracle(path, engine, seed, notify)
 
 
 class OnnxOracle:
@@ -80,8 +85,10 @@ class OnnxOracle:
         f"not explain a difference, with each float in front of a quantiser moved by {MOVED:.1e} of it"
     )
 
-    def __init__(self, path: str | Path, engine: Engine, seed: int) -> None:
+    def __init__(self, path: str | Path, engine: Engine, seed: int, notify: Callable[[str], None]) -> None:
         self.notes: list[str] = []
+        self._notify = notify
+        self._clock = Clock(BUDGET, notify)
         model: str | bytes = as_judged(path, engine.meta)
         if cut := FileView(engine).cut:
             model = with_states(read_model(model), cut)
@@ -128,6 +135,24 @@ class OnnxOracle:
         """The file with quantisers that decide ties upwards, and downwards; none where it has no quantiser."""
         models = (moved(read_model(self.law.session.model), by) for by in (MOVED, -MOVED))
         return [Session(model, optimise=False) for model in models if model is not None]
+
+    @cached_property
+    def _float64(self) -> Float64:
+        return Float64(self.law.session.model, self._clock)
+
+    def appeal(self, signal: Signal, outcome: Outcome) -> None:
+        tracks = [track for track in outcome.tracks if track.beyond()]
+        if not tracks or self.rounded:  # in front of a quantiser, the last bit of float64 decides a tie no better
+            return
+        spent = self._clock.spent
+        self._notify(
+            f"signal '{signal.name}' leaves the tolerance of onnxruntime; judging both in float64, at most {BUDGET:.0f} s"
+        )
+        try:
+            judge_exactly(self.law, self._float64, signal, tracks)
+        except UnsupportedError as error:
+            outcome.notes.append(f"signal '{signal.name}': float64 does not decide, because {error}")
+        self._notify(f"float64 took {self._clock.spent - spent:.0f} s")
 
     def draws(self, signal: Signal) -> Sequence[Draw]:
         return judge(self.law, signal, self.random) if self.random else ()

@@ -67,7 +67,8 @@ def report_html(report: Report) -> str:
         _rows(report),
         '<p class="soft">max rel: per step, relative to the largest magnitude of that step. noise: largest difference of '
         f"{escape(report.oracle)} from itself, {escape(report.noise_of)}; measured on the first signal and where the tolerance "
-        f"is left. undecided: beyond the tolerance, but within {NOISE_FACTOR:g} times the noise.</p>",
+        f"is left. undecided: beyond the tolerance, but within {NOISE_FACTOR:g} times the noise. "
+        "referee: beyond the tolerance, but nearer to the file in float64 than onnxruntime, see the notes.</p>",
         "<h2>Chunking</h2>",
         '<p class="soft">The signal cut otherwise, bit by bit against single steps: outputs, and the state at the end.</p>',
         _chunkings(report),
@@ -127,10 +128,13 @@ def _where(report: Report) -> list[str]:
         return ["<h2>Where it fails</h2>", f"<p>{escape(str(found))}</p>"]
     place = f"{found.value}{list(found.index)}"
     rows = [
-        ("node", f"{found.node} ({found.op}), the first in the order of computation that leaves the tolerance"),
+        (
+            "node",
+            f"{found.place.removeprefix('node ')}, the first in the order of computation that leaves the tolerance",
+        ),
         ("signal, step", f"{found.signal}, {found.step}"),
         ("value", place),
-        ("onnxruntime", f"{found.expected:.9g}"),
+        (found.oracle, f"{found.expected:.9g}"),
         ("streamrnn", f"{found.found:.9g}"),
         ("max abs", f"{number(found.max_abs)} (tolerance {number(found.tolerance)})"),
     ]

@@ -18,6 +18,21 @@ Kind = Literal["output", "state"]
 
 
 @dataclass(frozen=True)
+class Ruling:
+    """What the file in float64 says about a comparison that leaves its tolerance.
+
+    right:  "engine" where it is within the tolerance of float64 at all steps and onnxruntime further off wherever they part;
+            "onnxruntime" where that alone stays within the tolerance; "neither", so that noise decides; "nobody" where float64
+            is not to be believed, and noise decides too.
+    engine: largest |engine - float64| up to the last step beyond the tolerance; oracle: likewise |onnxruntime - float64|.
+    """
+
+    right: Literal["engine", "onnxruntime", "neither", "nobody"]
+    engine: float
+    oracle: float
+
+
+@dataclass(frozen=True)
 class Row:
     """One output or state under one signal.
 
@@ -30,7 +45,8 @@ class Row:
     noise:     largest difference of the oracle from itself, made as `Report.noise_of` says. Measured on the first signal, and
                on every signal that leaves the tolerance; else None.
     undecided: `tolerance` is exceeded, but no step is further off than `compare.NOISE_FACTOR` times the noise up to it, so
-               that this signal says nothing about the engine.
+               that this signal says nothing about the engine, and float64 does not decide either.
+    ruling:    what float64 says, where it was asked.
     nonfinite: NaN and Inf elements that oracle and engine have in the same places; they count as equal.
     unit:      of the grid that it lies on (0: on none), which node `grid` of the file makes: elements may be off by exactly
                that, `tolerance` around it.
@@ -48,6 +64,7 @@ class Row:
     noise: float | None = None
     nonfinite: int = 0
     undecided: bool = False
+    ruling: Ruling | None = None
     unit: float = 0.0
     grid: str = ""
     one_off: float = 0.0
@@ -63,8 +80,10 @@ class Row:
 
     @property
     def mark(self) -> str:
-        """The row's verdict in a word: ok, undecided, or the first bad step."""
-        return "undecided" if self.undecided else "ok" if self.first_bad is None else str(self.first_bad)
+        """The row's verdict in a word: ok, referee (ok by float64), undecided, or the first bad step."""
+        if self.passed:
+            return "ok" if self.ruling is None else "referee"
+        return "undecided" if self.undecided else str(self.first_bad)
 
 
 @dataclass(frozen=True)
@@ -122,9 +141,11 @@ class Culprit:
     """The first node, in topological order, whose value leaves the tolerance.
 
     index:    place of the worst element in the value.
-    expected: that element in onnxruntime; `found`: in the engine.
+    expected: that element in the oracle; `found`: in the engine.
     inputs:   largest difference of each computed input of the node that could be compared.
+    inside:   the branch or the iteration that the node is in, in words; "" at the main graph.
     remark:   where no single node could be named, why.
+    oracle:   who has `expected`.
     """
 
     signal: str
@@ -139,14 +160,21 @@ class Culprit:
     tolerance: float
     inputs: Mapping[str, float] = field(default_factory=dict)
     remark: str = ""
+    inside: str = ""
+    oracle: str = "onnxruntime"
+
+    @property
+    def place(self) -> str:
+        """The node in words."""
+        return f"node '{self.node}' ({self.op})" + (f" {self.inside}" if self.inside else "")
 
     def __str__(self) -> str:
         if self.remark:
             return f"signal '{self.signal}', step {self.step}: {self.remark}"
         agree = ", ".join(f"'{name}' to {number(diff)}" for name, diff in self.inputs.items())
         return (
-            f"signal '{self.signal}', step {self.step}: node '{self.node}' ({self.op}) is the first to leave the tolerance: "
-            f"'{self.value}'{list(self.index)} is {self.found:.7g}, onnxruntime has {self.expected:.7g} "
+            f"signal '{self.signal}', step {self.step}: {self.place} is the first to leave the tolerance: "
+            f"'{self.value}'{list(self.index)} is {self.found:.7g}, {self.oracle} has {self.expected:.7g} "
             f"(max abs {number(self.max_abs)}, tolerance {number(self.tolerance)})"
             + (f"; its inputs agree: {agree}" if agree else "")
         )
@@ -237,8 +265,12 @@ class Report:
         if not self.rows:
             return self.drawn
         passed = [r for r in self.rows if r.passed]
-        worst = max(r.max_abs / (r.tolerance + r.unit) if r.tolerance + r.unit else 0.0 for r in passed)
-        rest = f"; {len(self.rows) - len(passed)} undecided, within the noise of {self.oracle}" * (len(passed) < len(self.rows))
+        worst = max(_share(r) for r in passed)
+        ruled = sum(r.ruling is not None for r in passed)
+        rest = f"; {ruled} by float64, to which the engine is nearer than {self.oracle}" * (ruled > 0)
+        rest += f"; {len(self.rows) - len(passed)} undecided, within the noise of {self.oracle}" * (
+            len(passed) < len(self.rows)
+        )
         return f"{len(passed)} comparisons with {self.oracle} pass, the worst uses {worst:.1%} of its tolerance{rest}" + (
             f"; {self.drawn}" if self.draws else ""
         )
@@ -259,6 +291,13 @@ class Report:
         for draw, record in zip(self.draws, data["draws"], strict=True):
             record["passed"] = draw.passed
         return json.dumps(_plain(data), indent=2, allow_nan=False)
+
+
+def _share(row: Row) -> float:
+    """What a row that passes uses of its tolerance."""
+    apart = row.max_abs if row.ruling is None else row.ruling.engine
+    allowed = row.tolerance + row.unit
+    return apart / allowed if allowed else 0.0
 
 
 def _without_curves(report: Report) -> Report:

@@ -7,7 +7,7 @@ the single steps are compared with the oracle: onnxruntime on an ONNX file, a fl
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from streamrnn.ir.graph import Array
 from streamrnn_converters.compare import UNIT_SHARE
 from streamrnn_converters.laws import Outcome
 from streamrnn_converters.oracles import Oracle, oracle_for
-from streamrnn_converters.report import Culprit, Draw, Report
+from streamrnn_converters.report import Culprit, Draw, Report, Row
 from streamrnn_converters.signals import Signal, built_in_signals, given_signal
 
 _PACKAGES = ("streamrnn", "numpy", "numba", "llvmlite", "onnx", "onnxruntime")
@@ -30,27 +30,32 @@ def validate(
     steps: int = 1000,
     inputs: Mapping[str, Array] | None = None,
     seed: int = 0,
+    built_in: bool = True,
+    notify: Callable[[str], None] = lambda text: None,
 ) -> Report:
     """Compare `engine` with the oracle of the file it was converted from.
 
     steps:  length of each built-in signal: random, silent, loud, impulses.
     inputs: a further signal, one array per input of the engine; see `given_signal` for its shapes.
     seed:   of the random signals and chunk sizes.
+    built_in: False for `inputs` alone.
+    notify: told what is going on where it takes long.
 
     Tolerances are 1e-4 * max(1, max |y|) for outputs and 5e-4 * max(1, max |s|) for states, at least a unit in the last place
     (2**-10 for float16), and zero for integers and bools. Where a quantiser of the file makes an output, up to
-    `compare.UNIT_SHARE` of its elements may be exactly one unit of its grid off, since the last bit decides a tie. Beyond them
-    a comparison fails, unless the oracle itself answers so much to a unit in the last place of the input, or to another way of
-    rounding in front of quantisers. Outputs and states that depend on random numbers are judged by their distribution instead,
-    see `draws`.
+    `compare.UNIT_SHARE` of its elements may be exactly one unit of its grid off, since the last bit decides a tie. Beyond them,
+    a comparison of an ONNX file without quantisers is judged by the file in float64, see `referee`, on which at most
+    `float64.BUDGET` seconds of CPU time are spent. Where that does not decide, the comparison fails, unless the oracle itself
+    answers so much to a unit in the last place of the input, or to another way of rounding in front of quantisers. Outputs and
+    states that depend on random numbers are judged by their distribution instead, see `draws`.
 
     Raises UnsupportedError where onnxruntime cannot run an ONNX file, ModelFileError where an audio file cannot be read,
     InputError where `inputs` does not fit, MissingExtraError without onnxruntime.
     """
     if steps < 1:
         raise InputError(f"{steps} steps are nothing to compare; give at least 1")
-    oracle = oracle_for(path, engine, seed)
-    signals = built_in_signals(engine, steps, seed)
+    oracle = oracle_for(path, engine, seed, notify)
+    signals = built_in_signals(engine, steps, seed) if built_in else []
     if inputs is not None:
         signals.append(given_signal(engine, inputs))
     outcomes = [(signal, _run(oracle, signal, noise=index == 0)) for index, signal in enumerate(signals)]
@@ -61,9 +66,11 @@ def validate(
 def _run(oracle: Oracle, signal: Signal, *, noise: bool) -> Outcome:
     """Where the tolerance is left, a second run measures how far the oracle is from itself on that signal."""
     outcome = oracle.run(signal, noise=noise)
-    if noise or all(track.row(signal.name).passed for track in outcome.tracks):
+    if all(track.row(signal.name).passed for track in outcome.tracks):
         return outcome
-    return oracle.run(signal, noise=True)
+    outcome = outcome if noise else oracle.run(signal, noise=True)
+    oracle.appeal(signal, outcome)
+    return outcome
 
 
 def _report(
@@ -83,6 +90,8 @@ def _report(
     for row in rows:
         if row.nonfinite:
             notes.append(f"signal '{row.signal}': {row.kind} '{row.name}' has {row.nonfinite} NaN or Inf in {oracle.name}")
+        if row.ruling is not None:
+            notes.append(f"signal '{row.signal}': {row.kind} '{row.name}' {_told(row, oracle.name)}")
         if row.one_off:
             notes.append(
                 f"signal '{row.signal}': {row.one_off:.2%} of the elements of {row.kind} '{row.name}' are one unit off "
@@ -117,6 +126,20 @@ def _report(
         notes=tuple(notes),
         culprit=_culprit(oracle, outcomes),
         curves=tuple(c for signal, t in tracks if t.kind == "output" and (c := t.curve(signal.name)) is not None),
+    )
+
+
+def _told(row: Row, oracle: str) -> str:
+    assert row.ruling is not None
+    ends = {
+        "engine": "the engine is right",
+        "onnxruntime": f"{oracle} is right",
+        "neither": "that decides nothing",
+        "nobody": f"that is not to be believed, because it disagrees with {oracle} before the engine does",
+    }
+    return (
+        f"is {row.max_abs:.2e} from {oracle} (tolerance {row.tolerance:.2e}); from the file in float64, the engine is at most "
+        f"{row.ruling.engine:.2e} off, {oracle} {row.ruling.oracle:.2e}: {ends[row.ruling.right]}"
     )
 
 

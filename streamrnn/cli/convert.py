@@ -63,13 +63,15 @@ def _validated(model: Path, engine: Engine, steps: int) -> None:
     from streamrnn_converters.validate import validate
 
     notify(f"validating {steps} steps against what the file computes")
-    report = validate(model, engine, steps=steps)
+    report = validate(model, engine, steps=steps, notify=notify)
     if not report.passed:
         talk().print(report_table(report))
         talk().print("[bold red]nothing was written:[/] the step does not compute what the file computes")
         raise typer.Exit(1)
     worst = max((row.max_abs for row in report.rows if row.passed), default=0.0)
     talk().print(f"[green]validated[/]: {steps} steps, largest difference from {escape(report.oracle)} {worst:.1e}")
+    if any(row.mark == "referee" for row in report.rows):
+        talk().print(escape(report.verdict))
     if report.drawn:
         talk().print(escape(report.drawn))
 

@@ -43,7 +43,7 @@ def validate(
         raise MissingExtraError(f"validating needs onnxruntime ({error}); pip install 'streamrnn[convert]'") from None
     given = read_frames(signal, engine, opt.pairs("--set", held or (), float), channel) if signal else None
     notify(f"running {steps} steps of each signal")
-    result = compare(model, engine, steps=steps, inputs=given, seed=seed)
+    result = compare(model, engine, steps=steps, inputs=given, seed=seed, notify=notify)
     if as_json == "-":
         print(result.to_json())
     else:

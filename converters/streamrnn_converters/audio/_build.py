@@ -60,6 +60,15 @@ def step_graph(model: AudioModel, pipeline: Pipeline) -> Graph:
 
 def sequence_graph(model: AudioModel) -> Graph:
     """The model on a clip of `CLIP` frames, typed and verified."""
+    return _built(model)[0]
+
+
+def wires(model: AudioModel) -> list[str]:
+    """The values of that graph that stand behind the layers, in the order of `oracle.layers`."""
+    return _built(model)[1]
+
+
+def _built(model: AudioModel) -> tuple[Graph, list[str]]:
     b = _Builder()
     parts = [b.input(name, width) for name, width in model.inputs]
     signal = parts[0] if model.in_gain == 1.0 else b.scaled(parts[0], model.in_gain, "in_gain")
@@ -72,7 +81,8 @@ def sequence_graph(model: AudioModel) -> Graph:
     b.nodes.append(Node("Identity", "result", (y,), (OUTPUT,)))
     b.types[OUTPUT] = b.types[y]
     names = tuple(name for name, _ in model.inputs)
-    return verify(Graph(model.name, GraphStage.SEQUENCE, names, (OUTPUT,), tuple(b.nodes), b.types, b.constants))
+    graph = Graph(model.name, GraphStage.SEQUENCE, names, (OUTPUT,), tuple(b.nodes), b.types, b.constants)
+    return verify(graph), b.seen
 
 
 class _Builder:
@@ -83,6 +93,7 @@ class _Builder:
         self.types: dict[str, TensorType] = {}
         self.constants: dict[str, Array] = {}
         self.names = Names([OUTPUT, "result"])
+        self.seen: list[str] = []
 
     # -- nodes --------------------------------------------------------------------------------------------------------
 
@@ -122,7 +133,14 @@ class _Builder:
     def stages(self, stages: tuple[Stage, ...], x: str) -> str:
         for stage in stages:
             x = self.stage(stage, x)
+            self.seen.append(self._of_cell(x) if isinstance(stage, Lstm | Gru) else x)
         return x
+
+    def _of_cell(self, x: str) -> str:
+        """What the recurrent op itself gives for `x`: the moves behind it may be gone from the step graph."""
+        flat, channels = self.nodes[-2:]
+        assert channels.outputs == (x,)
+        return flat.inputs[0]
 
     def stage(self, stage: Stage, x: str) -> str:
         if isinstance(stage, Conv):
@@ -205,10 +223,13 @@ class _Builder:
         condition, head = self.stages(net.condition, x), ""
         for array in net.arrays:
             x = self.conv(array.enter, x, "enter")
+            self.seen.append(x)
             for layer in array.layers:
                 x, given = self.layer(layer, x, condition)
                 head = self.node("Add", "head_sum", (head, given)) if head else given
+                self.seen.append(x)
             head = self.conv(array.head, head, "head")
+            self.seen.append(head)
         y = self.scaled(head, net.scale, "head_scale")
         return self.stages(net.post, y)
 

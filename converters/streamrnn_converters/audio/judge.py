@@ -13,6 +13,7 @@ from streamrnn.errors import ModelFileError
 from streamrnn.ir.graph import Array
 from streamrnn_converters.audio import read_audio
 from streamrnn_converters.audio._build import OUTPUT, step_graph
+from streamrnn_converters.audio.locate import locate
 from streamrnn_converters.audio.model import AudioModel, SelfTest
 from streamrnn_converters.audio.oracle import output
 from streamrnn_converters.compare import Cuts, Track
@@ -70,6 +71,9 @@ class AudioOracle:
                     track.add_noise(step, expected[step], other[step])
         return Outcome([track], cuts.chunking())
 
+    def appeal(self, signal: Signal, outcome: Outcome) -> None:
+        """The oracle is float64 itself."""
+
     def draws(self, signal: Signal) -> Sequence[Draw]:
         return ()
 
@@ -83,13 +87,18 @@ class AudioOracle:
         return (_own_test(self.model, test),)
 
     def locate(self, signal: Signal, step: int) -> Culprit | None:
-        remark = "the formula gives the output alone; `streamrnn inspect --plan` shows the calls behind it"
-        return Culprit(signal.name, step, "", "", "", (), float("nan"), float("nan"), float("nan"), 0.0, {}, remark)
+        ours = signal.engine is self.engine
+        return locate(self.model if ours else _bare(self.model), self.silence if ours else 0, signal, step)
+
+
+def _bare(model: AudioModel) -> AudioModel:
+    """The layers and the skip, without gains."""
+    return replace(model, in_gain=1.0, out_gain=1.0)
 
 
 def _own_test(model: AudioModel, test: SelfTest) -> tuple[Signal, Outcome]:
     """The file's own test: the layers alone, without gains, from zero state."""
-    bare = Engine(step_graph(replace(model, in_gain=1.0, out_gain=1.0), Pipeline()))
+    bare = Engine(step_graph(_bare(model), Pipeline()))
 
     def frame(port: str, step: int) -> Array:
         return test.input[step : step + 1]

@@ -37,13 +37,9 @@ def output(
 
     silence: frames of zeros fed first, their output dropped. With strided layers there is one output for several frames.
     """
-    parts = []
-    for name, width in model.inputs:
-        given = np.asarray(inputs[name], dtype).reshape(-1, width)
-        parts.append(np.concatenate([np.zeros((silence, width), dtype), given]))
     with np.errstate(over="ignore", under="ignore"):
-        signal = parts[0] * np.asarray(model.in_gain, dtype)
-        y = run(model.stages, np.concatenate([signal, *parts[1:]], axis=1))
+        signal, frame = _frame(model, inputs, silence, dtype)
+        y = run(model.stages, frame, [])
         if model.skip:
             y = y + signal
         y = y * np.asarray(model.out_gain, dtype)
@@ -51,10 +47,30 @@ def output(
     return found
 
 
-def run(stages: Sequence[Stage], x: Signal) -> Signal:
-    """The stages one after the other on a whole signal."""
+def layers(model: AudioModel, inputs: Mapping[str, npt.ArrayLike], silence: int = 0) -> list[Signal]:
+    """What stands behind each stage, and behind each convolution in front of and behind the layers of a WaveNet and each of
+    these layers, as `output` goes through them: [frames, width]."""
+    seen: list[Signal] = []
+    with np.errstate(over="ignore", under="ignore"):
+        run(model.stages, _frame(model, inputs, silence, np.float64)[1], seen)
+    return [value[silence:] for value in seen]
+
+
+def _frame(model: AudioModel, inputs: Mapping[str, npt.ArrayLike], silence: int, dtype: npt.DTypeLike) -> tuple[Signal, Signal]:
+    """(the signal behind its gain, the frame that the first stage gets)"""
+    parts = []
+    for name, width in model.inputs:
+        given = np.asarray(inputs[name], dtype).reshape(-1, width)
+        parts.append(np.concatenate([np.zeros((silence, width), dtype), given]))
+    signal: Signal = parts[0] * np.asarray(model.in_gain, dtype)
+    return signal, np.concatenate([signal, *parts[1:]], axis=1)
+
+
+def run(stages: Sequence[Stage], x: Signal, seen: list[Signal]) -> Signal:
+    """The stages one after the other on a whole signal; what stands behind each is appended to `seen`."""
     for stage in stages:
-        x = _STAGES[type(stage)](stage, x)
+        x = _wavenet(stage, x, seen) if isinstance(stage, WaveNet) else _STAGES[type(stage)](stage, x)
+        seen.append(x)
     return x
 
 
@@ -144,18 +160,21 @@ def _film(film: Film | None, x: Signal, condition: Signal) -> Signal:
     return x * given[:, :half] + given[:, half:]
 
 
-def _wavenet(net: WaveNet, x: Signal) -> Signal:
-    condition = run(net.condition, x)
+def _wavenet(net: WaveNet, x: Signal, seen: list[Signal]) -> Signal:
+    condition = run(net.condition, x, seen)
     head: Signal | None = None
     for array in net.arrays:
         x = _conv(array.enter, x)
+        seen.append(x)
         for layer in array.layers:
             x, given = _layer(layer, x, condition)
             head = given if head is None else head + given
+            seen.append(x)
         assert head is not None
         head = _conv(array.head, head)
+        seen.append(head)
     assert head is not None
-    return run(net.post, head * np.asarray(net.scale, head.dtype))
+    return run(net.post, head * np.asarray(net.scale, head.dtype), seen)
 
 
 def _layer(layer: WaveNetLayer, x: Signal, condition: Signal) -> tuple[Signal, Signal]:
@@ -223,5 +242,5 @@ _FUNCTIONS: Mapping[str, Callable[[Signal, Mapping[str, float]], Signal]] = {
 }
 
 _STAGES: Mapping[type, Callable[..., Signal]] = {
-    Conv: _conv, Conv2d: _conv2d, Lstm: _lstm, Gru: _gru, BatchNorm: _batchnorm, Activation: _activation, WaveNet: _wavenet,
+    Conv: _conv, Conv2d: _conv2d, Lstm: _lstm, Gru: _gru, BatchNorm: _batchnorm, Activation: _activation,
 }  # fmt: skip
