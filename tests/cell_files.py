@@ -27,6 +27,7 @@ class Way:
     sigmoid: "Sigmoid", "HardSigmoid", or it written as "Clip" or "MinMax".
     result:  of a GRU: "keep" z h + (1 - z) n, "step" n + z (h - n), "update" (1 - u) h + u n, "move" h + u (n - h).
     after:   whether the reset gate of a GRU multiplies the recurrent product.
+    swapped: whether an LSTM carries c in front of h.
     """
 
     op: str
@@ -38,6 +39,7 @@ class Way:
     forget_bias: float = 0.0
     result: str = "step"
     after: bool = True
+    swapped: bool = False
 
 
 #: what writes a cell in which way
@@ -51,6 +53,7 @@ FORMS: Mapping[str, Way] = {
     "Keras LSTMCell, hard sigmoid": Way("LSTM", "ifgo", "matmul", "HardSigmoid"),
     "Keras 1 LSTM, implementation 1": Way("LSTM", "ifgo", "gates", "MinMax"),
     "tf.compat BasicLSTMCell": Way("LSTM", "igfo", "joined", forget_bias=1.0),
+    "LSTM that carries c first": Way("LSTM", "ofgi", "matmul", swapped=True),
     "torch GRUCell": Way("GRU", "rzn"),
     "Keras GRUCell, reset_after": Way("GRU", "zrn", "gemm", result="keep"),
     "Keras GRUCell, reset before": Way("GRU", "zrn", "matmul", result="keep", after=False),
@@ -58,6 +61,7 @@ FORMS: Mapping[str, Way] = {
     "Keras GRUCell, clipped": Way("GRU", "zrn", "gates", "Clip", result="keep"),
     "tf.compat GRUCell": Way("GRU", "rzn", "whole", result="keep", after=False),
     "GRU of a paper": Way("GRU", "zrn", "gates", result="update"),
+    "GRU of a paper, hard sigmoid": Way("GRU", "zrn", "gates", "HardSigmoid", result="update"),
     "GRU that moves towards n": Way("GRU", "rzn", "joined", result="move", after=False),
     "torch RNNCell": Way("RNN"),
     "torch RNNCell, relu": Way("RNN", act="Relu"),
@@ -87,7 +91,9 @@ class Writer:
 
     @property
     def states(self) -> Sequence[str]:
-        return ("h", "c") if self.way.op == "LSTM" else ("h",)
+        if self.way.op != "LSTM":
+            return ("h",)
+        return ("c", "h") if self.way.swapped else ("h", "c")
 
     def add(self, op: str, inputs: str, output: str, **attrs: Any) -> str:
         self.nodes.append(node(op, inputs.split(), output.split(), name=output.split()[0], **attrs))

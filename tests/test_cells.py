@@ -64,6 +64,18 @@ def test_a_batch_and_its_absence_are_kept(tmp_path: Path, op: str, rows: int | N
     assert validate(path, Engine(graph), steps=4).passed
 
 
+def test_a_factor_for_each_sum_goes_into_the_weights(tmp_path: Path) -> None:
+    cell = Writer(LSTM, *LARGE["LSTM"])
+    cell.constant("factors", noise(8, 4 * cell.hidden))
+    split = next(n.name for n in cell.nodes if n.op_type == "Split")
+    before(cell, split, "Mul", "s_ifgoh factors", "scaled")
+    rename(cell, "s_ifgoh", "scaled", split)
+    path = save(over_frames(cell, 9), tmp_path)
+    graph = convert(path, mode="window")
+    assert is_recognised(graph, "LSTM")
+    assert validate(path, Engine(graph), steps=4).passed
+
+
 @pytest.mark.parametrize("rows", [None, 1, 2])
 @pytest.mark.parametrize(("op", "kinds"), [("LSTM", ["hidden", "cell"]), ("GRU", ["hidden"])])
 def test_states_of_the_file_go_round_in_the_op(tmp_path: Path, op: str, kinds: list[str], rows: int | None) -> None:
@@ -161,7 +173,7 @@ def bias_of_x(m: Writer) -> None:
     rename(m, "s_ifgoh_i", "i_more", "gate_i")
 
 
-def peephole(sign: str) -> Callable[[Writer], None]:
+def peephole(sign: str) -> Callable[[Writer], object]:
     def change(m: Writer) -> None:
         m.constant("p", np.full(m.hidden, 0.5, np.float32))
         before(m, "gate_f", "Mul", "p c", "pc")
@@ -183,8 +195,30 @@ def fed_weights(m: Writer) -> None:
     rename(m, "s_ifgoh_i", "i_more", "gate_i")
 
 
+def jordan(m: Writer) -> None:
+    """What goes round is a product of the hidden units."""
+    m.constant("V", noise(6, m.hidden, m.hidden))
+    m.nodes[-1].output[0] = m.nodes[-1].name = "units"
+    m.add("MatMul", "units V", "h1")
+
+
+def reset_of_x(m: Writer) -> None:
+    replaced(m, "rh", "Mul", "gate_r gx_n")
+    replaced(m, "n_sum", "Add", "gh_n rh")
+
+
+def interleaved(m: Writer) -> None:
+    """Every fourth sum belongs to one gate."""
+    m.nodes[:] = [n for n in m.nodes if n.op_type != "Split"]
+    for name, value in {"end": 4 * m.hidden, "axis": 1, "step": 4}.items():
+        m.constant(name, np.array([value]))
+    for k, gate in enumerate("ogfi"):
+        m.constant(f"from{k}", np.array([k]))
+        before(m, "gate_i", "Slice", f"s_ifgoh from{k} end axis step", f"s_ifgoh_{gate}")
+
+
 LSTM, GRU, RNN = FORMS["Keras LSTMCell"], FORMS["Keras GRUCell, reset_after"], Way("RNN", product="matmul")
-MISSES: dict[str, tuple[Way, Callable[[Writer], None]]] = {
+MISSES: dict[str, tuple[Way, Callable[[Writer], object]]] = {
     "an activation too many": (LSTM, extra_activation),
     "an activation too many, GRU": (GRU, extra_activation),
     "an activation too many, RNN": (RNN, extra_activation),
@@ -197,27 +231,34 @@ MISSES: dict[str, tuple[Way, Callable[[Writer], None]]] = {
     "a peephole of the other sign": (LSTM, peephole("Sub")),
     "a bottleneck": (LSTM, bottleneck),
     "a gate that h multiplies": (LSTM, fed_weights),
-    "gates of two kinds": (LSTM, lambda m: replaced(m, "gate_o", "HardSigmoid", "s_ifgoh_o")),
+    "an output gate of its own kind": (LSTM, lambda m: replaced(m, "gate_o", "HardSigmoid", "s_ifgoh_o")),
+    "a forget gate of its own kind": (LSTM, lambda m: replaced(m, "gate_f", "HardSigmoid", "s_ifgoh_f")),
+    "an input gate of its own kind": (LSTM, lambda m: replaced(m, "gate_i", "HardSigmoid", "s_ifgoh_i")),
     "gates of two kinds, GRU": (GRU, lambda m: replaced(m, "gate_r", "HardSigmoid", "s_r")),
     "h in the place of c": (LSTM, lambda m: rename(m, "c", "h", "fc")),
     "a difference": (LSTM, lambda m: replaced(m, "c1", "Sub", "fc ig")),
     "the old c behind the output gate": (LSTM, lambda m: replaced(m, "c1_act", "Tanh", "c")),
     "a gate for the result and another for the state": (GRU, lambda m: rename(m, "gate_z", "gate_r", "kept")),
     "a gate that adds to one": (GRU, lambda m: replaced(m, "rest", "Add", "unit gate_z")),
+    "a reset that is taken off": (GRU, lambda m: replaced(m, "n_sum", "Sub", "gx_n rh")),
+    "a reset of x": (GRU, reset_of_x),
+    "a gate without x": (FORMS["Keras 1 LSTM, implementation 1"], lambda m: replaced(m, "gate_i_m", "Mul", "fifth mh_i")),
+    "a sigmoid with other bounds": (FORMS["Keras GRUCell, clipped"], lambda m: m.constant("one", np.float32(0.9))),
+    "gates that are interleaved": (LSTM, interleaved),
+    "a Jordan cell": (RNN, jordan),
     "a sum in the place of the reset": (GRU, lambda m: replaced(m, "rh", "Add", "gate_r gh_n")),
-    "the old state added": (RNN, lambda m: (replaced(m, "h1", "Tanh", "s_hh"), rename(m, "b_hh", "h"))[0]),
+    "the old state added": (RNN, lambda m: rename(m, "b_hh", "h")),
 }
 
 
 @pytest.mark.parametrize(("way", "change"), MISSES.values(), ids=MISSES)
-def test_what_is_no_cell_stays_a_scan_and_is_right(tmp_path: Path, way: Way, change: Callable[[Writer], None]) -> None:
+def test_what_is_no_cell_stays_a_scan_and_is_right(tmp_path: Path, way: Way, change: Callable[[Writer], object]) -> None:
     """Runs backwards, so that size is no reason to leave it alone."""
     size = 6
     near, cell = Writer(way, size, size), Writer(way, size, size)
     path = save(over_frames(cell, 7, **BACKWARDS), tmp_path, "cell.onnx")
     assert is_recognised(convert(path, mode="window"), way.op)
     change(near)
-    assert [str(n) for n in near.nodes] != [str(n) for n in cell.nodes]
     path = save(over_frames(near, 7, **BACKWARDS), tmp_path)
     graph = convert(path, mode="window")
     assert not is_recognised(graph, way.op)
@@ -235,6 +276,29 @@ def test_other_results_than_those_of_the_op_stay_a_scan(tmp_path: Path, y: str, 
     path = save(over_frames(cell, 7, y=y, **attrs), tmp_path)
     graph = convert(path, mode="window")
     assert not is_recognised(graph, "LSTM")
+    assert validate(path, Engine(graph), steps=4).passed
+
+
+@pytest.mark.parametrize(("way", "hidden", "shape"), [(LSTM, 6, (2, 24)), (RNN, 2, (2, 1))])
+def test_biases_of_their_own_for_each_batch_entry_stay_a_scan(
+    tmp_path: Path, way: Way, hidden: int, shape: tuple[int, ...]
+) -> None:
+    cell = Writer(way, 6, hidden)
+    cell.constants["b_ifgoh" if way.op == "LSTM" else "b_hh"] = noise(7, *shape)
+    path = save(over_frames(cell, 7, rows=2, **BACKWARDS), tmp_path)
+    graph = convert(path, mode="window")
+    assert not is_recognised(graph, way.op)
+    assert validate(path, Engine(graph), steps=4).passed
+
+
+def test_weights_of_run_time_stay_a_scan(tmp_path: Path) -> None:
+    cell = Writer(RNN, 6, 6)
+    weights = cell.constants.pop("U_hh")
+    model = over_frames(cell, 7, **BACKWARDS)
+    model.graph.input.append(onnx.helper.make_tensor_value_info("U_hh", F32, weights.shape))
+    path = save(model, tmp_path)
+    graph = convert(path, mode="window")
+    assert not is_recognised(graph, "RNN")
     assert validate(path, Engine(graph), steps=4).passed
 
 
@@ -268,6 +332,7 @@ def ways(draw: st.DrawFn) -> Way:
         draw(st.sampled_from([0.0, 1.0])),
         draw(st.sampled_from(["keep", "step", "update", "move"])),
         after,
+        draw(st.booleans()),
     )
 
 

@@ -122,10 +122,6 @@ def _of(*factors: Formula) -> tuple[Formula, ...]:
     return tuple(sorted(factors, key=id))
 
 
-def _is(formula: Formula, wanted: dict[tuple[Formula, ...], float]) -> bool:
-    return _products(formula) == wanted
-
-
 def _matrices(sums: Formula, *sources: Formula) -> list[Array] | None:
     """The weights [H, n] of each of `sources` in sums of them all and of nothing else."""
     if not isinstance(sums, Sums) or {term.formula for term in sums.terms} != set(sources):
@@ -193,10 +189,11 @@ def _gru(x: Part, h: Part, new_h: Formula) -> Cell | None:
         return None
     if gate is None or not isinstance(n, Call) or n.op not in _ACTIVATIONS:
         return None
-    found = _reset_after(n, x, h) or _reset_before(n, x, h)
+    after = _reset_after(n, x, h)
+    found = after or _reset_before(n, x, h)
     if found is None or found[0].act != gate.act:
         return None
-    return Cell("GRU", (gate, *found), (gate.act, n.op), _reset_after(n, x, h) is not None)
+    return Cell("GRU", (gate, *found), (gate.act, n.op), after is not None)
 
 
 def _reset_after(n: Call, x: Part, h: Part) -> tuple[Gate, Gate] | None:

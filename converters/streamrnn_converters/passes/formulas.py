@@ -204,8 +204,6 @@ class Formulas:
             raise NoFormulaError
         if isinstance(formula, Row):
             return self.row(formula.values @ matrix * factor)
-        if isinstance(formula, Sums):  # a product of weights is another matrix, and rounds elsewhere
-            raise NoFormulaError
         if isinstance(formula, Joined):
             total, at = None, 0
             for part in formula.parts:
