@@ -96,7 +96,7 @@ def test_a_cell_with_noise_streams(tmp_path: Path, frames: int | str) -> None:
     path = save(make([scan], [("clip", F32, [frames, 3])], out("y"), {"h0": X[0]}), tmp_path)
     engine = Engine(convert(path))
     assert engine.meta["mode"] == "frame", engine.meta["mode_reason"]
-    assert sorted(state.kind for state in engine.graph.states) == ["generator", "hidden"]
+    assert sorted(state.kind for state in engine.graph.states) == ["accumulator", "generator"]
     frames_in = noise(1, 400, 3)
     y = np.array(Stream(engine).process(frames_in))
     drawn = np.diff(y, axis=0, prepend=0) - frames_in

@@ -180,7 +180,7 @@ class _Import:
         return bool(pairs)
 
     def _sequence(self, axes: Mapping[str, int], frames: int) -> tuple[Graph, list[Pair]]:
-        """The typed sequence graph with its explicit states, at one clip length."""
+        """The typed sequence graph with its explicit states, at one clip length; without `axes`, of one call of the file."""
         shapes = default_shapes(self.model, list(self.bind), self.options.shape, axes, frames)
         clip = {shapes[name][axis] for name, axis in axes.items() if name in shapes}
         lengths = {name: np.full(dims, max(clip), np.int64) for name, dims in self.lengths.items() if clip}
@@ -189,6 +189,7 @@ class _Import:
         graph = self.pipeline.run("declutter", attach_states(graph, pairs))
         if axes:
             graph = self.pipeline.run("reroll", graph)
+        graph = self.pipeline.run("cells", graph, max(1, self.options.lookahead) if axes else 0)
         graph = self.pipeline.run("carry", graph)
         meta = {
             "shapes": {name: list(graph.types[name].shape) for name in (*graph.inputs, *(s.read for s in graph.states))},
@@ -284,7 +285,7 @@ class _Import:
         axes = {name: axis % graph.types[name].rank for name, axis in axes.items() if name in graph.inputs}
         if not axes:
             raise NotStreamableError("no output needs the inputs along which time is said to run")
-        step = with_state_kinds(self.pipeline.streamify(graph, axes, max(1, self.options.lookahead)))
+        step = self.pipeline.streamify(graph, axes, max(1, self.options.lookahead))
         meta = {
             "mode": "frame",
             "mode_reason": "every op can run one frame at a time",

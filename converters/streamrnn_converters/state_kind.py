@@ -1,8 +1,8 @@
 """What an explicit state is for, found from what the graph does with it.
 
-    hidden, cell   it enters a recurrent op (or a Scan) as its initial h or c ("hidden+cell": both, packed into one); or, in a
-                   cell made of smaller ops, it is multiplied by weights on its way to its own next value (hidden), or a
-                   sigmoid gates it and nothing else happens to it (cell)
+    hidden, cell   it enters a recurrent op as its initial h or c ("hidden+cell": both, packed into one); or, in a cell made of
+                   smaller ops, it is multiplied by weights on its way to its own next value (hidden), or a sigmoid gates it
+                   and nothing else happens to it (cell)
     conv ring      the last frames of a signal, moved along by one step, in front of a convolution
     K/V ring       the same in front of a product of two computed values: keys and values of attention
     ring           the same in front of something else
@@ -10,13 +10,15 @@
     accumulator    a running sum, mean or extreme: nothing but arithmetic on the old value
     explicit       none of these
 
-Rings that the compiler added are told apart in the same way.
+Rings that the compiler added are told apart in the same way; what goes round in a Scan is what its body makes of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from streamrnn.ir.graph import Array, Graph, Node, State
 from streamrnn_converters.onnx.state_map import MOVES, moved_inputs, recurrences, spread
@@ -46,7 +48,7 @@ def state_kind(graph: Graph, state: State) -> str:
     """The kind of an explicit state of a typed graph."""
     moved = spread(graph, state.read)
     initial = {
-        "cell" if node.op == "LSTM" and source == 6 else "hidden"
+        _of_input(node, source)
         for node in graph.nodes
         for source, _ in recurrences(node)
         if source < len(node.inputs) and _elements(moved.get(node.inputs[source]))
@@ -63,6 +65,16 @@ def state_kind(graph: Graph, state: State) -> str:
             if lands.intersection(_elements(moved[leaf]).values()) and (path := _path(graph, leaf, source)):
                 kinds.add(_recurrence(graph, path, leaf))
     return _joined(kinds) if kinds else _ring(graph, moved)
+
+
+def _of_input(node: Node, source: int) -> str:
+    """What an input is for that goes round in a recurrent op or a Scan."""
+    if node.op != "Scan":
+        return "cell" if node.op == "LSTM" and source == 6 else "hidden"
+    body = node.bodies[0]
+    read, write = body.inputs[source], body.outputs[source]
+    type_ = body.types[read]
+    return state_kind(body, State(read, read, write, np.zeros(type_.shape, type_.dtype.numpy)))
 
 
 def _joined(kinds: set[str]) -> str:

@@ -221,7 +221,7 @@ class Scan(Op):
         latest = StreamType(None, y.delay, y.stride)
         outputs = len(site.node.bodies[0].outputs) - states
         initial = [site.const(k) for k in range(states)]
-        added = tuple(StateSpec(f"state{k}", k, k, value, "hidden") for k, value in enumerate(initial) if value is not None)
+        added = tuple(StateSpec(f"state{k}", k, k, value, "explicit") for k, value in enumerate(initial) if value is not None)
         kept = tuple(k for k, value in enumerate(initial) if value is None)
         given = (*(latest for _ in initial), *(y for _ in range(outputs)))
         return Streamed(given, consts=consts, states=added, kept=kept)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from streamrnn.ir.graph import Array, Graph
 from streamrnn_converters.onnx.raw import RawModel
-from streamrnn_converters.passes import align, carry, declutter, finite, fold, fuse, reroll, split, streamify
+from streamrnn_converters.passes import align, carry, cells, declutter, finite, fold, fuse, reroll, split, streamify
+from streamrnn_converters.state_kind import with_state_kinds
 
 #: fold reads the file; the others rewrite graphs, in this order (window mode has no time to remove)
 PIPELINE: Mapping[str, Callable[..., Graph]] = {
@@ -14,6 +15,7 @@ PIPELINE: Mapping[str, Callable[..., Graph]] = {
     "finite": finite.check_finite,
     "declutter": declutter.declutter,
     "reroll": reroll.reroll,
+    "cells": cells.recognise_cells,
     "carry": carry.carry,
     "split": split.split_directions,
     "streamify": streamify.streamify,
@@ -40,7 +42,7 @@ class Pipeline:
         return self.run("finite", self.run("fold", model, shapes, bind, outputs))
 
     def streamify(self, graph: Graph, axes: Mapping[str, int], chunk: int) -> Graph:
-        """streamify, align, fuse; with chunks of several frames, directions are split first."""
+        """streamify, align, the kinds of states, fuse; with chunks of several frames, directions are split first."""
         if chunk > 1:
             graph = self.run("split", graph)
-        return self.run("fuse", self.run("align", self.run("streamify", graph, axes, chunk)))
+        return self.run("fuse", with_state_kinds(self.run("align", self.run("streamify", graph, axes, chunk))))

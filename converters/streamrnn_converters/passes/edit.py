@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import wraps
 
-from streamrnn.ir.graph import Graph, Node, State
+from streamrnn.ir.graph import Array, Graph, Node, State
 from streamrnn.ir.op import StateSpec
+from streamrnn.ir.types import TensorType
 
 
 def everywhere(rewrite: Callable[[Graph], Graph]) -> Callable[[Graph], Graph]:
@@ -59,3 +60,15 @@ def add_state(node: Node, spec: StateSpec, inputs: list[str], outputs: list[str]
         write = outputs[spec.write]
     put(outputs, spec.write, write)
     return State(f"{node.name}.{spec.name}", read, write, spec.init, spec.kind, evidence)
+
+
+def with_nodes(graph: Graph, nodes: Sequence[Node], types: Mapping[str, TensorType], constants: Mapping[str, Array]) -> Graph:
+    """The graph with other nodes; of these, and of `types` and `constants`, what the results need."""
+    nodes = live_nodes(nodes, graph.results())
+    used = {name for node in nodes for name in node.inputs} | set(graph.results())
+    known = used | {name for node in nodes for name in node.outputs} | set(graph.inputs) | {s.read for s in graph.states}
+    return graph.replace(
+        nodes=tuple(nodes),
+        constants={name: array for name, array in constants.items() if name in used},
+        types={name: type_ for name, type_ in types.items() if name in known},
+    )

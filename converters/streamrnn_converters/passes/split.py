@@ -13,6 +13,7 @@ import numpy as np
 from streamrnn.ir.graph import Array, Attr, Graph, Node
 from streamrnn.ir.types import TensorType
 from streamrnn.ir.verify import infer_node, site_of, verify
+from streamrnn_converters.passes.edit import with_nodes
 
 _CELLS = ("LSTM", "GRU", "RNN")
 #: inputs with one row for each direction: W, R, B, initial states, peepholes (X and sequence_lens are shared)
@@ -37,11 +38,7 @@ def split_directions(graph: Graph) -> Graph:
         for new in (*halves, *joins):
             infer_node(types, site_of(graph.replace(types=types, constants=constants), new))
         nodes += [*halves, *joins]
-    used = {name for node in nodes for name in node.inputs} | set(graph.results())
-    constants = {name: array for name, array in constants.items() if name in used}
-    known = used | {name for node in nodes for name in node.outputs} | set(graph.inputs) | {s.read for s in graph.states}
-    types = {name: t for name, t in types.items() if name in known}
-    return verify(graph.replace(nodes=tuple(nodes), constants=constants, types=types))
+    return verify(with_nodes(graph, nodes, types, constants))
 
 
 def _splits(graph: Graph, node: Node) -> bool:
