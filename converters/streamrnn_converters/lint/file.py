@@ -10,7 +10,7 @@ import numpy as np
 
 from streamrnn.ir.graph import Array
 from streamrnn_converters.lint.rules import Edit, Finding, finding, listed
-from streamrnn_converters.onnx.raw import RawGraph, RawModel, RawNode, ordered, reads
+from streamrnn_converters.onnx.raw import RawGraph, RawModel, RawNode, reads
 from streamrnn_converters.passes.finite import INFINITY_IS_FINE
 
 _HALF = re.compile(r"(?<![a-z0-9])(fp16|float16|f16|half)(?![a-z0-9])", re.IGNORECASE)
@@ -130,7 +130,7 @@ def _half(model: RawModel, nodes: list[_Scoped]) -> Iterator[Finding]:
 
 def _random(model: RawModel, nodes: list[_Scoped]) -> Iterator[Finding]:
     drawn: set[str] = set()
-    for node in ordered(model, [o.name for o in model.outputs]):
+    for node in model.order(o.name for o in model.outputs).nodes:
         inside = (inner.op for body in node.subgraphs.values() for inner, _ in _scoped(body, ChainMap()))
         if node.op in _RANDOM or not _RANDOM.isdisjoint(inside) or drawn.intersection(reads(node)):
             drawn.update(node.outputs)
