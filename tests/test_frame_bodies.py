@@ -199,3 +199,16 @@ def test_what_a_body_may_not_do_in_a_stream_is_named(tmp_path: Path, name: str) 
     path = save(model(nodes, *knobs, length=FRAMES, **constants), tmp_path)
     with pytest.raises(NotStreamableError, match=reason):
         convert(path, mode="frame", time_axis={"x": 0})
+
+
+def test_what_a_state_was_before_the_clip_is_not_known_later_in_a_stream(tmp_path: Path) -> None:
+    """y = f(x, h0) + h0: the cell's state moves on, and the sum needs the old one in every frame."""
+    nodes = [
+        node("GRU", ["x", "W", "R", "", "", "h0"], ["all", "hn"], hidden_size=C),
+        node("Squeeze", ["all", "one"], ["f"]),
+        node("Add", ["f", "h0"], ["y"], name="sum"),
+    ]
+    inputs: list[Typed] = [("x", F32, ["T", 1, C]), ("h0", F32, [1, 1, C])]
+    path = save(make(nodes, inputs, out("y", "hn"), {**CELL, "one": np.array([1])}), tmp_path)
+    with pytest.raises(NotStreamableError, match=r"'sum' \(Add\): its input 'h0' is what a state.*before the clip"):
+        convert(path, mode="frame", time_axis={"x": 0})

@@ -109,6 +109,12 @@ class _Walk:
         for index, value in rule.consts.items():
             put(inputs, index, self.names.fresh(f"{node.name}.in{index}"))
             self.constants[inputs[index]] = value
+        for index, name in enumerate(node.inputs):
+            if index not in rule.kept and name not in self.streams and math.isinf(self.reach.get(name, 0)):
+                raise NotStreamableError(
+                    f"node '{node.name}' ({node.op}): its input '{name}' is what a state of the file was before the clip, and "
+                    f"in a stream that state moves on with each frame; use window mode (--mode window)"
+                )
         for index in rule.kept:
             name = node.inputs[index]
             if name not in self.held and not math.isinf(self.reach.get(name, 0)):
