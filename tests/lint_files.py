@@ -168,6 +168,12 @@ def tiny(count: int) -> Maker:
     return clip(constants={"R": R})
 
 
+def small_half() -> Maker:
+    """Numbers that are denormal in float16, and normal in float32, in which they are used."""
+    nodes = [node("Cast", "small", "wide", to=F32), node("Add", "all wide", "z")]
+    return clip(constants={"small": np.full(H, 1e-6, np.float16)}, nodes=nodes, outputs={"z": None})
+
+
 def poisoned(value: float) -> Maker:
     """A GRU behind a mask; `value` in one weight, infinity in the mask."""
     R = weights("GRU")["R"].copy()
@@ -253,8 +259,11 @@ PAIRS: dict[str, Sequence[tuple[Maker, Maker]]] = {
     "SR303": [(clip([6, 1, 3]), clip())],
     "SR304": [(gridded(dynamic=True), gridded(dynamic=False))],
     "SR401": [(poisoned(np.nan), poisoned(0.5)), (poisoned(np.inf), poisoned(0.5))],
-    "SR402": [(tiny(3), tiny(0))],
-    "SR403": [(clip(name="model_fp16.onnx"), clip(name="behalf.onnx"))],
+    "SR402": [(tiny(3), tiny(0)), (tiny(3), small_half())],
+    "SR403": [
+        (clip(name="model_fp16.onnx"), clip(name="behalf.onnx")),
+        (clip(name="model_half.onnx"), clip(name="half_band.onnx")),
+    ],
     "SR404": [(scaled(0.0), scaled(0.1))],
     "SR501": [(random(drawn=True), random(drawn=False))],
     "SR502": [(external(outside=True), external(outside=False))],

@@ -77,7 +77,8 @@ def test_the_numbers_of_a_range_have_one_type() -> None:
         Case("Range", (np.array(0), np.array(4, np.int32), np.array(1)), live=()).site()
 
 
-@pytest.mark.parametrize("node", [constant((1 << 30, 1 << 30), 1.0, DType.F32), ramp(0, 1 << 60, 1, DType.I64)], ids=str)
-def test_an_enormous_result_is_refused_before_any_memory_is_taken(node: Case) -> None:
+def test_an_enormous_result_is_refused_before_any_memory_is_taken() -> None:
     with pytest.raises(UnsupportedError, match="bytes"):
-        calls(node)
+        calls(constant((1 << 30, 1 << 30), 1.0, DType.F32))
+    with pytest.raises(ShapeError, match="at most"):
+        ramp(0, 1 << 60, 1, DType.I64).site()

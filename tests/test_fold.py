@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from onnx_files import BOOL, F32, I64, Typed, branch, make, noise, ops, run_file, run_graph, save
 from streamrnn_converters.onnx.raw import RawModel
 from streamrnn_converters.onnx.reader import read_model
-from streamrnn_converters.passes import fold as fold_module
+from streamrnn_converters.passes import effort
 from streamrnn_converters.passes.declutter import declutter
 from streamrnn_converters.passes.fold import fold
 
@@ -128,11 +128,12 @@ def test_folded_values_have_the_inferred_type(tmp_path: Path) -> None:
 def test_a_value_larger_than_the_cap_stays_a_computation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [node("Add", ["a", "b"], ["c"]), node("Add", ["x", "c"], ["y"])]
     model = raw(tmp_path, nodes, constants={"a": noise(1, 2, 1), "b": noise(2, 3)})
-    for cap in ("MAX_FOLDED", "MAX_FOLDED_TOTAL"):
+    given = sum(array.nbytes for array in model.constants.values())
+    for cap, enough in (("MAX_FOLDED", 24), ("MAX_FOLDED_TOTAL", 24 - given)):
         with monkeypatch.context() as patch:
-            patch.setattr(fold_module, cap, 23)
+            patch.setattr(effort, cap, enough - 1)
             assert ops(fold(model)) == ["Add", "Add"]
-            patch.setattr(fold_module, cap, 24)
+            patch.setattr(effort, cap, enough)
             assert ops(fold(model)) == ["Add"]
 
 

@@ -256,3 +256,15 @@ def test_a_loop_on_constants_is_a_constant(tmp_path: Path) -> None:
     nodes = [loop(STEP, [("a", A0, "t")], ["b"], constants={**K, "x": noise(9, 2, 3)}), node("Add", ["a_end", "z"], ["y"])]
     graph = check(make(nodes, [typed(A0, "z")], [Y], {"trip": np.array(7), "a0": A0}), tmp_path, {"z": A0})
     assert ops(graph) == ["Add"]
+
+
+def test_a_slice_of_a_slice_that_is_known_in_each_iteration(tmp_path: Path) -> None:
+    """The diagonal of a matrix: x[i][i]."""
+    nodes = [node("Gather", ["xs", "i"], ["row"]), node("Gather", ["row", "i"], ["e"]), node("Add", ["a", "e"], ["b"])]
+    model = make(
+        [loop(nodes, [("a", np.float32(0), "b")], ["e"])],
+        [("xs", F32, [4, 4])],
+        out("a_end", "e_all"),
+        {"trip": np.array(4), "a0": np.float32(0)},
+    )
+    check(model, tmp_path, {"xs": noise(0, 4, 4)}, {"xs": noise(1, 4, 4)})

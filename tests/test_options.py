@@ -128,3 +128,11 @@ def test_as_many_numbers_as_an_input_has_elements_fill_it_row_by_row(tmp_path: P
     assert validate(path, Engine(flat), steps=10).passed
     with pytest.raises(BindingError, match="does not fit input 'the gain'"):
         convert(path, bind={"the gain": [1, 2], "level": 0})
+
+
+@pytest.mark.parametrize("value", [2**63, 10**30, 1.5, float("nan"), float("inf"), "fast"])
+def test_a_value_that_an_integer_input_cannot_hold_is_refused(tmp_path: Path, value: object) -> None:
+    nodes = [h.make_node("Cast", ["rate"], ["f"], to=F32), h.make_node("Mul", ["x", "f"], ["y"])]
+    proto = files.make(nodes, [("x", F32, [1, 3]), ("rate", files.I64, [])], [("y", F32, [1, 3])])
+    with pytest.raises(BindingError, match=r"--bind rate=.*: the value does not fit an input of int64"):
+        convert(files.save(proto, tmp_path), bind={"rate": value})

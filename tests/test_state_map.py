@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_files as files
 import pytest
 from contract import floats
@@ -158,6 +159,15 @@ def test_a_given_pair_that_does_not_fit_is_refused(tmp_path: Path, pair: dict[st
     path = lstm_step(tmp_path, ("h0", "c0"), ("hn", "cn"))
     with pytest.raises(StatePairError, match=words):
         convert(path, pair=pair)
+
+
+def test_a_pair_of_an_input_that_no_output_needs_says_so(tmp_path: Path) -> None:
+    path = decomposed(tmp_path, {"h": "hn"})
+    proto = onnx.load(path)
+    proto.graph.input.append(h.make_tensor_value_info("idle", F32, [1, 5]))
+    onnx.save(proto, path)
+    with pytest.raises(StatePairError, match=r"--pair idle=y: no output needs input 'idle'.*leave the option out"):
+        convert(path, pair={"idle": "y"})
 
 
 def test_jordan_network_feeds_its_output_back_as_a_step_model(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from streamrnn.errors import MissingExtraError, UnsupportedError
 from streamrnn.ir.graph import Array
 from streamrnn.ir.op import get_op
 from streamrnn.plan import Port
-from streamrnn_converters.onnx.state_map import CELLS
+from streamrnn_converters.onnx.moves import CELLS
 from streamrnn_converters.surgery import next_of
 
 _DTYPES = {

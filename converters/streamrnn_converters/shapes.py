@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from streamrnn.errors import BindingError
+from streamrnn_converters.onnx.moves import CELLS, MOVES
 from streamrnn_converters.onnx.raw import RawInput, RawModel
-from streamrnn_converters.onnx.state_map import CELLS, MOVES
 
 _TIME = re.compile(r"time|seq|frame|step|len|sample|^t$|^l$|window", re.IGNORECASE)
 _BATCH = re.compile(r"batch|^n$|^b$", re.IGNORECASE)

@@ -21,7 +21,7 @@ from dataclasses import replace
 import numpy as np
 
 from streamrnn.ir.graph import Array, Graph, Node, State
-from streamrnn_converters.onnx.state_map import MOVES, moved_inputs, recurrences, spread
+from streamrnn_converters.onnx.moves import CELLS, MOVES, Moves, moved_inputs
 
 _CONVS = frozenset({"Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "FusedConv"})
 _PRODUCTS = frozenset({"MatMul", "Gemm", "Einsum", "FusedMatMul", "FusedGemm", "MatMulInteger", "QLinearMatMul"})
@@ -35,34 +35,32 @@ _LIGHT = (
 
 def with_state_kinds(graph: Graph) -> Graph:
     """The graph with a kind for every explicit state and every ring."""
-    return graph.replace(states=tuple(_named(graph, state) for state in graph.states))
+    moves = Moves(graph)
+    return graph.replace(states=tuple(_named(graph, moves, state) for state in graph.states))
 
 
-def _named(graph: Graph, state: State) -> State:
+def _named(graph: Graph, moves: Moves, state: State) -> State:
     if state.kind == "ring":
         return replace(state, kind=_ring(graph, {state.read}))
-    return replace(state, kind=state_kind(graph, state)) if state.kind == "explicit" else state
+    return replace(state, kind=_kind(graph, moves, state)) if state.kind == "explicit" else state
 
 
-def state_kind(graph: Graph, state: State) -> str:
+def _kind(graph: Graph, moves: Moves, state: State) -> str:
     """The kind of an explicit state of a typed graph."""
-    moved = spread(graph, state.read)
-    initial = {
-        _of_input(node, source)
-        for node in graph.nodes
-        for source, _ in recurrences(node)
-        if source < len(node.inputs) and _elements(moved.get(node.inputs[source]))
-    }
+    moved = moves.spread(state.read)
+    initial = {_of_input(node, source) for node, source in moves.begins(moved)}
     if initial:
         return _joined(initial)
-    if any(place != element for place, element in _elements(moved.get(state.write)).items()):
+    kept = moved[state.write].reshape(-1) if state.write in moved else np.zeros(0, np.int64)
+    if ((kept >= 0) & (kept != np.arange(kept.size))).any():
         return _ring(graph, moved)
     kinds = set()
     leaves = _leaves(graph, moved)
     for source in _sources(graph, state.write):
-        lands = set(_elements(spread(graph, source).get(state.write)))
+        lands = _arrived(moves.spread(source).get(state.write))
         for leaf in leaves:
-            if lands.intersection(_elements(moved[leaf]).values()) and (path := _path(graph, leaf, source)):
+            elements = moved[leaf].reshape(-1)
+            if lands.size and lands[elements[elements >= 0]].any() and (path := _path(graph, leaf, source)):
                 kinds.add(_recurrence(graph, path, leaf))
     return _joined(kinds) if kinds else _ring(graph, moved)
 
@@ -70,11 +68,11 @@ def state_kind(graph: Graph, state: State) -> str:
 def _of_input(node: Node, source: int) -> str:
     """What an input is for that goes round in a recurrent op or a Scan."""
     if node.op != "Scan":
-        return "cell" if node.op == "LSTM" and source == 6 else "hidden"
+        return "hidden" if (source, 1) in CELLS[node.op] else "cell"
     body = node.bodies[0]
     read, write = body.inputs[source], body.outputs[source]
     type_ = body.types[read]
-    return state_kind(body, State(read, read, write, np.zeros(type_.shape, type_.dtype.numpy)))
+    return _kind(body, Moves(body), State(read, read, write, np.zeros(type_.shape, type_.dtype.numpy)))
 
 
 def _joined(kinds: set[str]) -> str:
@@ -83,11 +81,9 @@ def _joined(kinds: set[str]) -> str:
     return "+".join(named)
 
 
-def _elements(numbers: Array | None) -> dict[int, int]:
-    """{place: element} of those elements that were moved here."""
-    if numbers is None:
-        return {}
-    return {place: int(number) for place, number in enumerate(numbers.reshape(-1)) if number >= 0}
+def _arrived(numbers: Array | None) -> Array:
+    """At which places of a value an element was moved to."""
+    return np.zeros(0, np.bool_) if numbers is None else np.asarray(numbers.reshape(-1) >= 0)
 
 
 def _leaves(graph: Graph, moved: Mapping[str, Array]) -> list[str]:

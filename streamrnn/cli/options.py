@@ -90,13 +90,13 @@ class Conversion:
                 raise BindingError(f"--mode {self.mode}: it is auto, frame or window")
             found["mode"] = self.mode
         if self.bind:
-            found["bind"] = pairs("--bind", self.bind, _numbers)
+            found["bind"] = pairs("--bind", self.bind, _numbers, "numbers (sr=16000)")
         if self.shape:
-            found["shape"] = pairs("--shape", self.shape, _sizes)
+            found["shape"] = pairs("--shape", self.shape, _sizes, "whole numbers (input=1,512)")
         if self.pair:
-            found["pair"] = pairs("--pair", self.pair, str)
+            found["pair"] = pairs("--pair", self.pair, str, "an output (state=stateN)")
         if self.time_axis:
-            found["time_axis"] = pairs("--time-axis", self.time_axis, int)
+            found["time_axis"] = pairs("--time-axis", self.time_axis, int, "a whole number (x=1)")
         if self.lookahead:
             found["lookahead"] = self.lookahead
         if self.outputs:
@@ -137,8 +137,8 @@ def open_engine(model: Path, how: Conversion, notify: Callable[[str], None]) -> 
     return load(model, notify, **how.keywords())
 
 
-def pairs(option: str, texts: Sequence[str], value: Callable[[str], _Value]) -> dict[str, _Value]:
-    """{"sr": 16000} from ["sr=16000"]. Raises BindingError."""
+def pairs(option: str, texts: Sequence[str], value: Callable[[str], _Value], what: str) -> dict[str, _Value]:
+    """{"sr": 16000} from ["sr=16000"]; `what` says what stands behind the name. Raises BindingError."""
     found: dict[str, _Value] = {}
     for text in texts:
         name, equals, rest = text.partition("=")
@@ -149,7 +149,7 @@ def pairs(option: str, texts: Sequence[str], value: Callable[[str], _Value]) -> 
         try:
             found[name] = value(rest)
         except ValueError:
-            raise BindingError(f"{option} {text}: '{rest}' is not understood") from None
+            raise BindingError(f"{option} {text}: '{rest}' is not understood; it takes {what}") from None
     return found
 
 

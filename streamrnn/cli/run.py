@@ -61,7 +61,7 @@ def run(
     _check_sound_options(source, target, rates, bits)
     policy_of(on_nonfinite)
     policy = cast(OnNonFinite, on_nonfinite)
-    knobs = opt.pairs("--set", held or (), float)
+    knobs = opt.pairs("--set", held or (), float, "a number (drive=0.7)")
     if engine.delay:
         frames = "1 input frame" if engine.delay == 1 else f"{engine.delay} input frames"
         talk().print(f"the output lags by {frames}; before that it is zero")

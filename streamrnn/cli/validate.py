@@ -41,7 +41,9 @@ def validate(
         from streamrnn_converters.validate import validate as compare
     except ImportError as error:
         raise MissingExtraError(f"validating needs onnxruntime ({error}); pip install 'streamrnn[convert]'") from None
-    given = read_frames(signal, engine, opt.pairs("--set", held or (), float), channel) if signal else None
+    given = (
+        read_frames(signal, engine, opt.pairs("--set", held or (), float, "a number (drive=0.7)"), channel) if signal else None
+    )
     notify(f"running {steps} steps of each signal")
     result = compare(model, engine, steps=steps, inputs=given, seed=seed, notify=notify)
     if as_json == "-":

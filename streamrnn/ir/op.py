@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from streamrnn.errors import GraphError, NotStreamableError, OpenValueError, ShapeError, UnsupportedError
-from streamrnn.ir.graph import Array, Attr, Node
+from streamrnn.ir.graph import Array, Attr, Graph, Node
 from streamrnn.ir.types import StreamType, TensorType
 
 if TYPE_CHECKING:
@@ -138,6 +138,7 @@ class Streamed:
     kept:    inputs that have to be states of the file, because the node begins with them and the stream does not begin anew.
     before:  a node to put in front of input 0 (a Window: the last frames of the stream), as (op, attrs).
     forward: True where the node does nothing in a stream: its output is its input, later by the change of delay.
+    bodies:  what the node runs in the step graph in place of its own bodies; their types are found anew.
     """
 
     outputs: tuple[StreamType | None, ...]
@@ -147,6 +148,7 @@ class Streamed:
     kept: tuple[int, ...] = ()
     before: tuple[str, Mapping[str, Attr]] | None = None
     forward: bool = False
+    bodies: tuple[Graph, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,10 @@ class Op(ABC):
     def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
         """Values of all outputs in plain NumPy. Floats are computed in the precision of the arrays given (the tests
         give float64); an omitted input is None."""
+
+    def handed(self, site: Site) -> tuple[TensorType, ...]:
+        """Types of what a control op hands to each of its bodies."""
+        raise site.shape_error("runs no bodies")
 
     def carried(self, site: Site) -> tuple[StateSpec, ...]:
         """States that the node has whatever the mode: the generator of a random op."""

@@ -53,9 +53,14 @@ def one_frame(site: Site, index: int, axis: int) -> Array | None:
     value = site.const(index)
     if value is None:
         raise site.not_streamable(f"input {index} has {site.type(index).shape[axis]} frames of its own but is no stream")
+    return first_frame(site, f"input {index}", value, axis)
+
+
+def first_frame(site: Site, what: str, value: Array, axis: int) -> Array:
+    """A constant cut to one frame of `axis`. Raises NotStreamableError where its frames differ."""
     first: Array = np.take(value, [0], axis)
     if not np.array_equal(np.broadcast_to(first, value.shape), value, equal_nan=value.dtype.kind == "f"):
-        raise site.not_streamable(f"input {index} is a constant that differs from frame to frame (a positional encoding?)")
+        raise site.not_streamable(f"{what} is a constant that differs from frame to frame (a positional encoding?)")
     return first
 
 

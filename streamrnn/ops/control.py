@@ -13,7 +13,8 @@ Scan  runs its body once for each slice of its scan inputs along axis 0, and sta
 
 The importer brings ONNX's forms to these: other axes are transposed, a Loop of known length is a Scan. A value keeps its shape
 from iteration to iteration. In frame mode a Scan along time is a recurrence: one step runs its body once for each frame, and
-its states are states of the stream.
+its states are states of the stream. An If whose condition stands still, and a Scan along another axis, stream where their
+bodies compute each frame from that frame alone.
 Source  onnx.ai/onnx/operators, pages of If, Loop, Scan.
 """
 
@@ -24,13 +25,14 @@ from itertools import repeat
 
 import numpy as np
 
-from streamrnn.errors import GraphError
+from streamrnn.errors import GraphError, NotStreamableError
 from streamrnn.ir.evaluate import evaluate
 from streamrnn.ir.graph import Array, Graph
 from streamrnn.ir.lowering import Lowering, Moving, Place
 from streamrnn.ir.op import Op, Site, StateSpec, Streamed, register
 from streamrnn.ir.types import DType, StreamType, TensorType
-from streamrnn.ops._time import joined, one_frame
+from streamrnn.ops._bodies import streamed_body, unused_name
+from streamrnn.ops._time import first_frame, joined, one_frame
 
 
 def bodies(site: Site, count: int) -> tuple[Graph, ...]:
@@ -60,18 +62,40 @@ def _check_scalar(site: Site, index: int, dtype: DType, what: str) -> None:
         raise site.shape_error(f"its {what} is {site.type(index)}, not one {dtype.value}")
 
 
+def _agreed(site: Site, index: int, then: StreamType | None, other: StreamType | None) -> StreamType | None:
+    """How time runs through an output that two branches give; a constant goes with anything."""
+    bodies_of = zip((then, other), site.node.bodies, strict=True)
+    live = [stream for stream, body in bodies_of if body.outputs[index] not in body.constants]
+    if len(set(live)) > 1:
+        raise site.not_streamable(f"its branches give output {index} with time on different axes, or one without time")
+    return live[0] if live else None
+
+
+def _cut_constants(site: Site, body: Graph, streams: Sequence[StreamType | None]) -> Graph:
+    """A branch with one frame of each constant that it gives where the other branch gives a stream."""
+    constants, outputs = dict(body.constants), list(body.outputs)
+    for k, (name, stream) in enumerate(zip(body.outputs, streams, strict=True)):
+        if name in body.constants and stream is not None and stream.axis is not None:
+            outputs[k] = unused_name(f"{name}.frame{k}", body)
+            constants[outputs[k]] = first_frame(site, f"'{name}' in a branch", body.constants[name], stream.axis)
+    return body.replace(constants=constants, outputs=tuple(outputs))
+
+
 @register
 class If(Op):
     """See the module's text."""
 
     name = "If"
 
+    def handed(self, site: Site) -> tuple[TensorType, ...]:
+        return tuple(_given(site, 1))
+
     def infer(self, site: Site) -> tuple[TensorType, ...]:
         site.type(0)
         _check_scalar(site, 0, DType.BOOL, "condition")
         then, other = bodies(site, 2)
         for body in (then, other):
-            _check(site, "inputs", body, body.inputs, _given(site, 1))
+            _check(site, "inputs", body, body.inputs, self.handed(site))
         types = tuple(then.types[name] for name in then.outputs)
         _check(site, "outputs", other, other.outputs, types)
         return types
@@ -81,7 +105,16 @@ class If(Op):
         return tuple(evaluate(site.node.bodies[0 if condition.any() else 1], captures))
 
     def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
-        raise site.not_streamable("it chooses between branches at run time, and its branches may need the whole clip")
+        """Branches stream where each computes a frame from that frame alone and what chooses stands still."""
+        if streams[0] is not None:
+            raise site.not_streamable(
+                "its condition is computed from the stream, and each new frame may choose again for all frames before it"
+            )
+        clock = joined(site, streams, None)
+        inside = [_moved(stream, clock, 0) for stream in streams[1:]]
+        found = [streamed_body(site, body, inside) for body in bodies(site, 2)]
+        results = [_agreed(site, k, *pair) for k, pair in enumerate(zip(*(ways for _, ways in found), strict=True))]
+        return Streamed(tuple(results), bodies=tuple(_cut_constants(site, body, results) for body, _ in found))
 
     def lower(self, site: Site, low: Lowering) -> None:
         condition, *captures = (low.input(k) for k in range(len(site.node.inputs)))
@@ -97,6 +130,9 @@ class Loop(Op):
 
     name = "Loop"
 
+    def handed(self, site: Site) -> tuple[TensorType, ...]:
+        return tuple(_given(site, 2))
+
     def _carried(self, site: Site) -> int:
         carried = site.attr_int("carried", 0)
         if not 0 <= carried <= len(site.node.inputs) - 2:
@@ -108,7 +144,7 @@ class Loop(Op):
         _check_scalar(site, 0, DType.I64, "trip count")
         _check_scalar(site, 1, DType.BOOL, "condition")
         (body,) = bodies(site, 1)
-        given = _given(site, 2)
+        given = self.handed(site)
         _check(site, "inputs", body, body.inputs, given)
         _check(site, "outputs behind the condition", body, body.outputs[1:], given[:carried])
         running = body.types[body.outputs[0]] if body.outputs else None
@@ -154,6 +190,12 @@ class Scan(Op):
             raise site.shape_error(f"{states} states and {scans} scan inputs, with {len(site.node.inputs)} inputs")
         return states, scans
 
+    def handed(self, site: Site) -> tuple[TensorType, ...]:
+        states, scans = self._counts(site)
+        given = _given(site, 0)
+        slices = (t.with_shape(t.shape[1:]) for t in given[states : states + scans])
+        return (*given[:states], *slices, *given[states + scans :])
+
     def trips(self, site: Site) -> int:
         """Number of iterations."""
         states, scans = self._counts(site)
@@ -174,12 +216,11 @@ class Scan(Op):
         return index < len(directions) and directions[index] == 1
 
     def infer(self, site: Site) -> tuple[TensorType, ...]:
-        states, scans = self._counts(site)
+        states, _ = self._counts(site)
         trips = self.trips(site)
         (body,) = bodies(site, 1)
         given = _given(site, 0)
-        slices = [t.with_shape(t.shape[1:]) for t in given[states : states + scans]]
-        _check(site, "inputs", body, body.inputs, [*given[:states], *slices, *given[states + scans :]])
+        _check(site, "inputs", body, body.inputs, self.handed(site))
         _check(site, "states", body, body.outputs[:states], given[:states])
         stacked = (body.types[name] for name in body.outputs[states:])
         return (*given[:states], *(t.with_shape((trips, *t.shape)) for t in stacked))
@@ -203,12 +244,47 @@ class Scan(Op):
 
     def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
         states, scans = self._counts(site)
+        along = any(s is not None and s.axis == 0 for s in streams[states : states + scans])
+        return self._along_time(site, streams) if along else self._inside_frame(site, streams)
+
+    def _inside_frame(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
+        """Along another axis, or over nothing: each frame has iterations of its own, which begin anew."""
+        states, scans = self._counts(site)
+        clock = joined(site, streams, None)
+        given = [_moved(s, clock, -(states <= k < states + scans)) for k, s in enumerate(streams)]
+        try:
+            body, found = streamed_body(site, site.node.bodies[0], given)
+        except NotStreamableError:  # something in the body meets a carried value with the frames of the clip in it
+            found = []
+        if found[:states] != given[:states]:
+            given = [s or self._begun(site, k, streams, clock) if k < states else s for k, s in enumerate(given)]
+            body, found = streamed_body(site, site.node.bodies[0], given)
+        if found[:states] != given[:states]:
+            raise site.not_streamable("what it carries has time on another axis, or none, after an iteration")
+        consts: dict[int, Array] = {}
+        for k, stream in enumerate(given[:states]):
+            cut = one_frame(site, k, stream.axis) if streams[k] is None and stream and stream.axis is not None else None
+            consts.update({} if cut is None else {k: cut})
+        stacked = (_moved(stream, clock, 1) for stream in found[states:])
+        return Streamed((*found[:states], *stacked), consts=consts, bodies=(body,))
+
+    def _begun(self, site: Site, index: int, streams: Sequence[StreamType | None], clock: StreamType) -> StreamType | None:
+        """How time runs through a state that begins without a stream: along the axis that is as long as the clip."""
+        frames = {site.type(k).shape[s.axis] for k, s in enumerate(streams) if s is not None and s.axis is not None}
+        axis = next((d for d, size in enumerate(site.type(index).shape) if size in frames), None)
+        return None if axis is None else StreamType(axis, clock.delay, clock.stride)
+
+    def _along_time(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
+        """A recurrence: its states are states of the stream."""
+        states, scans = self._counts(site)
         consts: dict[int, Array] = {}
         for k, stream in enumerate(streams):
             scanned = states <= k < states + scans
             if stream is not None and not (scanned and stream.axis == 0):
                 raise site.not_streamable(
-                    "it scans along another axis than time" if scanned else "its body needs more of a stream than one frame"
+                    "it scans along time and along another axis at once"
+                    if scanned
+                    else "its body needs more of a stream than one frame"
                 )
             if scanned and self.reverse(site, "input", k - states):
                 raise site.not_streamable("it runs from the last frame of the clip")
@@ -247,6 +323,13 @@ class Scan(Op):
         for k, name in enumerate(body.outputs[states:], states):
             type_ = body.types[name]
             yield (low.output(k), type_.size) if low.wanted(k) else (low.scratch(type_.dtype, type_.size), 0)
+
+
+def _moved(stream: StreamType | None, clock: StreamType, by: int) -> StreamType | None:
+    """The stream on the clock of a body, with its time axis moved."""
+    if stream is None:
+        return None
+    return StreamType(None if stream.axis is None else stream.axis + by, clock.delay, clock.stride)
 
 
 def _slice(moving: Moving, place: Place, size: int, trips: int, reverse: bool) -> Place:

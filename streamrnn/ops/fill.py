@@ -52,6 +52,10 @@ class ConstantOfShape(Op):
         fill(low, self.value(site), site.out(0).size, low.output(0))
 
 
+#: numbers of a Range, which are weights of the step
+MAX_RANGE = 1 << 24
+
+
 @register
 class Range(Op):
     """See the module's text."""
@@ -67,6 +71,8 @@ class Range(Op):
             raise site.shape_error(f"no range leads from {numbers[0]} to {numbers[1]} in steps of {numbers[2]}")
         first, last, step = numbers
         count = -((first - last) // step) if isinstance(first, int) else math.ceil((last - first) / step)
+        if count > MAX_RANGE:
+            raise site.shape_error(f"it gives {count} numbers; at most {MAX_RANGE} are made at conversion")
         return (TensorType(DType.of(start), (max(0, count),)),)
 
     def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:

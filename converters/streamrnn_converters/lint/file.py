@@ -10,10 +10,12 @@ import numpy as np
 
 from streamrnn.ir.graph import Array
 from streamrnn_converters.lint.rules import Edit, Finding, finding, listed
-from streamrnn_converters.onnx.raw import RawGraph, RawModel, RawNode, ordered, reads
+from streamrnn_converters.onnx.raw import RawGraph, RawModel, RawNode, reads
 from streamrnn_converters.passes.finite import INFINITY_IS_FINE
 
-_HALF = re.compile(r"(?<![a-z0-9])(fp16|float16|f16|half)(?![a-z0-9])", re.IGNORECASE)
+_HALF = re.compile(r"(?<![a-z0-9])(fp16|float16|f16)(?![a-z0-9])", re.IGNORECASE)
+#: at the end of a file's name only: a filter or a rate may be half of something
+_HALF_FILE = re.compile(rf"{_HALF.pattern}|(?<![a-z0-9])half$", re.IGNORECASE)
 _RANDOM = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"})
 #: inputs of quantising ops that are scales
 _SCALES: Mapping[str, tuple[int, ...]] = {
@@ -103,8 +105,10 @@ def _denormal(model: RawModel, nodes: list[_Scoped]) -> Iterator[Finding]:
 
 
 def denormals(array: Array) -> Array:
-    """Which elements of a float array are not 0 and smaller than its type's smallest normal number."""
-    return np.asarray((array != 0) & (np.abs(array) < np.finfo(array.dtype).tiny))
+    """Which elements of a float array are not 0 and smaller than the smallest normal number of its type. Those of float16 are
+    normal numbers in float32, in which a step computes."""
+    tiny = np.finfo(np.float32 if array.dtype == np.float16 else array.dtype).tiny
+    return np.asarray((array != 0) & (np.abs(array).astype(np.float64) < tiny))
 
 
 def _scales(model: RawModel, nodes: list[_Scoped]) -> Iterator[Finding]:
@@ -122,7 +126,7 @@ def _half(model: RawModel, nodes: list[_Scoped]) -> Iterator[Finding]:
         return
     promising = [("the file", model.path.stem), *(("tensor", name) for name, _, _ in _floats(nodes))]
     for what, name in promising:
-        if _HALF.search(name):
+        if (_HALF_FILE if what == "the file" else _HALF).search(name):
             where = what if what == "the file" else f"tensor '{name}'"
             yield finding("SR403", where, f"'{name}' speaks of float16, and all of its weights are {weights[0].dtype}")
             return
@@ -130,7 +134,7 @@ def _half(model: RawModel, nodes: list[_Scoped]) -> Iterator[Finding]:
 
 def _random(model: RawModel, nodes: list[_Scoped]) -> Iterator[Finding]:
     drawn: set[str] = set()
-    for node in ordered(model, [o.name for o in model.outputs]):
+    for node in model.order(o.name for o in model.outputs).nodes:
         inside = (inner.op for body in node.subgraphs.values() for inner, _ in _scoped(body, ChainMap()))
         if node.op in _RANDOM or not _RANDOM.isdisjoint(inside) or drawn.intersection(reads(node)):
             drawn.update(node.outputs)

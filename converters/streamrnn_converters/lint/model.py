@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from streamrnn.ir.graph import Graph, Node
 from streamrnn.ir.op import get_op
 from streamrnn_converters.lint.rules import Edit, Finding, finding, listed
+from streamrnn_converters.onnx.moves import CELLS, Moves
 from streamrnn_converters.onnx.raw import RawInput, RawModel
-from streamrnn_converters.onnx.state_map import CELLS, STATE_WORDS, Pair, spread, stem
+from streamrnn_converters.onnx.state_map import STATE_WORDS, Pair, stem
 
 #: repetitions of one cell that make a loop written out
 _UNROLLED = 3
@@ -48,11 +49,12 @@ def _lone_outputs(graph: Graph, window: str) -> Iterator[Finding]:
     alive = _alive(graph)
     taken = {state.write for state in graph.states}
     candidates = [name for name in graph.outputs[1:] if name not in taken and name in alive]
+    moves = Moves(graph)
     for node in _cells(graph):
         for _, final in CELLS[node.op]:
             if final >= len(node.outputs) or not node.outputs[final]:
                 continue
-            numbers = spread(graph, node.outputs[final])
+            numbers = moves.spread(node.outputs[final])
             for name in candidates:
                 if name in numbers and (numbers[name] >= 0).all():
                     candidates = [other for other in candidates if other != name]
@@ -73,17 +75,9 @@ def _lone_output(name: str, node: Node, window: str) -> Finding:
 
 
 def _lone_inputs(graph: Graph) -> Iterator[Finding]:
+    moves = Moves(graph)
     for k, name in enumerate(graph.inputs):
-        moved = spread(graph, name)
-        taker = next(
-            (
-                node
-                for node in _cells(graph)
-                for source, _ in CELLS[node.op]
-                if source < len(node.inputs) and node.inputs[source] in moved and (moved[node.inputs[source]] >= 0).any()
-            ),
-            None,
-        )
+        taker = next((node for node, _ in moves.begins(moves.spread(name)) if node.op in CELLS), None)
         if taker is not None:
             text = f"it is the initial state of node '{taker.name}' ({taker.op}), and no output is its next value"
             yield finding("SR202", f"input '{name}'", text)

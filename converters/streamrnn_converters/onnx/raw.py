@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
@@ -70,6 +71,32 @@ class RawGraph:
     outputs: tuple[RawInput, ...]
     nodes: tuple[RawNode, ...]
     constants: Mapping[str, Array]
+    _orders: dict[tuple[str, ...], Order] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    @cached_property
+    def free_names(self) -> tuple[str, ...]:
+        """Names that the graph and its bodies read from the graphs around it, sorted."""
+        own = set(self.constants) | {i.name for i in self.inputs} | {o for node in self.nodes for o in node.outputs}
+        read = {o.name for o in self.outputs}.union(*map(reads, self.nodes))
+        return tuple(sorted(name for name in read - own if name))
+
+    def order(self, wanted: Iterable[str]) -> Order:
+        """What `wanted` values depend on. A body that is written out often is put in order once.
+
+        Raises ModelFileError where a value is computed twice or depends on itself.
+        """
+        names = tuple(wanted)
+        if names not in self._orders:
+            self._orders[names] = _ordered(self, names)
+        return self._orders[names]
+
+
+@dataclass(frozen=True)
+class Order:
+    """Nodes of a graph in topological order, else in the file's, and the constants that they and their bodies read."""
+
+    nodes: tuple[RawNode, ...]
+    constants: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -88,20 +115,11 @@ class RawModel(RawGraph):
     external: tuple[str, ...] = ()
 
 
-def free_names(graph: RawGraph) -> set[str]:
-    """Names that `graph` and its bodies read from the graphs around it."""
-    own = set(graph.constants) | {i.name for i in graph.inputs} | {o for node in graph.nodes for o in node.outputs}
-    read = {o.name for o in graph.outputs}
-    for node in graph.nodes:
-        read.update(reads(node))
-    return {name for name in read if name} - own
-
-
 def reads(node: RawNode) -> Iterator[str]:
     """Everything a node depends on: its inputs, then what its bodies read from around them, sorted."""
     yield from (name for name in node.inputs if name)
     for key in sorted(node.subgraphs):
-        yield from sorted(free_names(node.subgraphs[key]))
+        yield from node.subgraphs[key].free_names
 
 
 def all_names(graph: RawGraph) -> Iterator[str]:
@@ -116,11 +134,7 @@ def all_names(graph: RawGraph) -> Iterator[str]:
             yield from all_names(body)
 
 
-def ordered(graph: RawGraph, wanted: Iterable[str]) -> list[RawNode]:
-    """The nodes that `wanted` values depend on, in topological order, else in the file's.
-
-    Raises ModelFileError where a value is computed twice or depends on itself.
-    """
+def _ordered(graph: RawGraph, wanted: Sequence[str]) -> Order:
     producer: dict[str, int] = {}
     for index, node in enumerate(graph.nodes):
         for name in node.outputs:
@@ -147,7 +161,8 @@ def ordered(graph: RawGraph, wanted: Iterable[str]) -> list[RawNode]:
     if len(order) < len(depends):
         stuck = graph.nodes[min(index for index, count in missing.items() if count)]
         raise ModelFileError(f"node '{stuck.name}' ({stuck.op}): the graph has a cycle here; export the model again")
-    return order
+    read = {*wanted, *(name for node in order for name in reads(node))}
+    return Order(tuple(order), tuple(name for name in graph.constants if name in read))
 
 
 def _dependencies(graph: RawGraph, producer: Mapping[str, int], start: set[int]) -> dict[int, set[int]]:

@@ -17,35 +17,17 @@ What stays open is an error that lists the candidates; nothing is guessed.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from streamrnn.errors import ShapeError, StatePairError, UnsupportedError
+from streamrnn.errors import StatePairError
 from streamrnn.ir.graph import Array, Graph, Node, State
-from streamrnn.ir.op import get_op
 from streamrnn.ir.types import TensorType
 from streamrnn.ir.verify import infer_node, site_of, verify
-
-#: ops that move elements and compute nothing
-MOVES = frozenset(
-    {"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Split", "Gather", "Concat"}
-    | {"ScatterND", "ScatterElements"}
-)  # fmt: skip
-CELLS: Mapping[str, Sequence[tuple[int, int]]] = {
-    "LSTM": ((5, 1), (6, 2)),
-    "GRU": ((5, 1),),
-    "RNN": ((5, 1),),
-    "DynamicQuantizeLSTM": ((5, 1), (6, 2)),
-}
-
-
-def recurrences(node: Node) -> Sequence[tuple[int, int]]:
-    """(input, output) of a node for each value that goes round in it: what it begins with, and what that is in the end."""
-    if node.op == "Scan":
-        return [(k, k) for k in range(int(str(node.attrs.get("states", 0))))]
-    return CELLS.get(node.op, ())
+from streamrnn_converters.onnx.moves import Moves, recurrences
 
 
 @dataclass(frozen=True)
@@ -83,11 +65,13 @@ def find_pairs(graph: Graph, given: Mapping[str, str], data: Iterable[str] = ())
         found = find(graph, open_inputs, outputs, frozenset(data))
         pairs += found
         taken |= {p.target for p in found}
-        open_inputs = [n for n in open_inputs if n not in {p.source for p in found}]
+        paired = {p.source for p in found}
+        open_inputs = [n for n in open_inputs if n not in paired]
     traced = {(p.source, p.target_text) for p in _traced(graph, graph.inputs, graph.outputs, frozenset())}
     pairs = [replace(p, of_cell=(p.source, p.target_text) in traced) for p in pairs]
     _refuse_ambiguous(graph, open_inputs, [n for n in graph.outputs if n not in taken], frozenset(data))
-    return sorted(pairs, key=lambda p: graph.inputs.index(p.source))
+    order = {name: k for k, name in enumerate(graph.inputs)}
+    return sorted(pairs, key=lambda p: order[p.source])
 
 
 def attach_states(graph: Graph, pairs: Sequence[Pair]) -> Graph:
@@ -130,6 +114,11 @@ def attach_states(graph: Graph, pairs: Sequence[Pair]) -> Graph:
 def _given(graph: Graph, source: str, text: str) -> Pair:
     match = re.fullmatch(r"(.+?)(?:\[(\d+):(\d+)\])?", text)
     target = match[1] if match else text
+    unused = graph.meta.get("unused_inputs", ())
+    if isinstance(unused, list) and source in unused:
+        raise StatePairError(
+            f"--pair {source}={text}: no output needs input '{source}', so it is no state; leave the option out"
+        )
     for name, known, kind in ((source, graph.inputs, "input"), (target, graph.outputs, "output")):
         if name not in known:
             raise StatePairError(f"--pair {source}={text}: there is no {kind} '{name}'; there are {list(known)}")
@@ -154,23 +143,22 @@ def _traced(graph: Graph, inputs: Sequence[str], outputs: Sequence[str], data: f
 
     Elements are followed by running the moving ops on arrays of element numbers.
     """
-    small = {n: (i, graph.types[n]) for i, n in enumerate(inputs) if graph.types[n].size <= MAX_FOLLOWED}
-    back = element_numbers(graph, {name: _labels(*labelled) for name, labelled in small.items()})
-    links: dict[str, dict[int, tuple[str, int]]] = {}
+    moves, order = Moves(graph), {name: k for k, name in enumerate(outputs)}
+    back = moves.follow({name: _labels(i, graph.types[name]) for i, name in enumerate(inputs) if moves.takes(name)})
+    links: dict[str, Links] = {}
     for node in graph.nodes:
         for source, final in recurrences(node):
             initial = node.inputs[source] if source < len(node.inputs) else ""
             if initial not in back:
                 continue
-            forward = element_numbers(graph, _finals(graph, node, final))
-            for output in outputs:
-                if output in forward:
-                    _link(back[initial].reshape(-1), forward[output].reshape(-1), output, inputs, links)
-    return [pair for name in inputs if (pair := _whole(graph, name, links.get(name, {}))) is not None]
+            forward = moves.follow(_finals(graph, node, final))
+            for output in sorted(forward.keys() & order.keys(), key=order.__getitem__):
+                for k, elements, places in _linked(back[initial].reshape(-1), forward[output].reshape(-1)):
+                    found = links.setdefault(inputs[k], Links.none(graph.types[inputs[k]].size))
+                    found.enter(order[output], elements, places)
+    return [pair for name in inputs if name in links and (pair := _whole(graph, name, links[name], outputs)) is not None]
 
 
-#: values with more elements are not followed through a graph
-MAX_FOLLOWED = 1 << 20
 _SPAN = 1 << 32  # more elements than any value has
 
 
@@ -194,62 +182,42 @@ def _finals(graph: Graph, node: Node, final: int) -> dict[str, Array]:
     return seeds
 
 
-def moved_inputs(node: Node) -> Collection[int]:
-    """Which inputs of a moving op its elements come from."""
-    return range(len(node.inputs)) if node.op == "Concat" else (0, 2) if node.op.startswith("Scatter") else (0,)
+def _linked(initial: Array, final: Array) -> Iterator[tuple[int, Array, Array]]:
+    """For each input k elements of it, and where in an output they are found in the next step."""
+    where = np.full(initial.size, -1, np.int64)
+    held = final >= 0
+    where[final[held]] = np.flatnonzero(held)
+    both = (initial >= 0) & (where >= 0)
+    labels, places = initial[both], where[both]
+    for k in np.unique(labels // _SPAN):
+        own = labels // _SPAN == k
+        yield int(k), labels[own] % _SPAN, places[own]
 
 
-def element_numbers(graph: Graph, seeds: Mapping[str, Array]) -> dict[str, Array]:
-    """Element numbers of all values that moving ops make of `seeds`; -1 for elements from elsewhere. Very large values are not
-    followed."""
-    known = {name: numbers for name, numbers in seeds.items() if numbers.size <= MAX_FOLLOWED}
-    for node in graph.nodes:
-        if node.op not in MOVES or not any(n in known for n in node.inputs):
-            continue
-        if any(graph.types[name].size > MAX_FOLLOWED for name in (*node.inputs, *node.outputs) if name):
-            continue
-        site = site_of(graph, node)
-        moved = moved_inputs(node)
-        arrays = [
-            known.get(name, np.full(graph.types[name].shape, -1, np.int64)) if name and k in moved else graph.const(name)
-            for k, name in enumerate(node.inputs)
-        ]
-        if any(name and array is None for name, array in zip(node.inputs, arrays, strict=True)):
-            continue  # indices that are computed at run time
-        try:
-            values = get_op(node).reference(site, *arrays)
-        except (ShapeError, UnsupportedError, TypeError, ValueError):
-            continue
-        known.update({n: v for n, v in zip(node.outputs, values, strict=False) if n})
-    return known
+@dataclass(frozen=True)
+class Links:
+    """For each element of an input the output that is its next value (a number, -1 for none) and the place in it."""
+
+    outputs: Array
+    places: Array
+
+    @staticmethod
+    def none(size: int) -> Links:
+        return Links(np.full(size, -1, np.int64), np.zeros(size, np.int64))
+
+    def enter(self, output: int, elements: Array, places: Array) -> None:
+        """What is known of an element already stays; of several places the first counts."""
+        new = np.flatnonzero(self.outputs[elements] < 0)[::-1]
+        self.outputs[elements[new]], self.places[elements[new]] = output, places[new]
 
 
-def spread(graph: Graph, name: str) -> dict[str, Array]:
-    """Where the elements of a value are moved to: arrays of element numbers, -1 for elements from elsewhere."""
-    type_ = graph.types[name]
-    if type_.size > MAX_FOLLOWED:
-        return {}
-    return element_numbers(graph, {name: np.arange(type_.size, dtype=np.int64).reshape(type_.shape)})
-
-
-def _link(
-    initial: Array, final: Array, output: str, inputs: Sequence[str], links: dict[str, dict[int, tuple[str, int]]]
-) -> None:
-    """Enter: element e of input i becomes element j of `output`."""
-    where = {int(number): j for j, number in enumerate(final) if number >= 0}
-    for position, label in enumerate(initial):
-        if label >= 0 and position in where:
-            name, element = inputs[int(label) // _SPAN], int(label) % _SPAN
-            links.setdefault(name, {}).setdefault(element, (output, where[position]))
-
-
-def _whole(graph: Graph, name: str, found: Mapping[int, tuple[str, int]]) -> Pair | None:
+def _whole(graph: Graph, name: str, found: Links, outputs: Sequence[str]) -> Pair | None:
     """The Pair, where all elements of an input go in order into one run of rows of one output."""
-    size = graph.types[name].size
-    if size == 0 or len(found) != size or len({output for output, _ in found.values()}) != 1:
+    size = found.outputs.size
+    if size == 0 or found.outputs[0] < 0 or (found.outputs != found.outputs[0]).any():
         return None
-    output, first = found[0]
-    if any(found[e] != (output, first + e) for e in range(size)):
+    output, first = outputs[int(found.outputs[0])], int(found.places[0])
+    if not np.array_equal(found.places, np.arange(first, first + size)):
         return None
     type_ = graph.types[output]
     if first == 0 and type_ == graph.types[name]:
@@ -279,14 +247,18 @@ def stem(name: str) -> str:
 
 
 def _named(graph: Graph, inputs: Sequence[str], outputs: Sequence[str], data: frozenset[str]) -> list[Pair]:
+    rivals = Counter((stem(name), graph.types[name]) for name in inputs)
+    stems: dict[tuple[str, TensorType], list[str]] = {}
+    for name in outputs:
+        stems.setdefault((stem(name), graph.types[name]), []).append(name)
     pairs = []
     for name in inputs:
-        same = [o for o in outputs if stem(o) == stem(name) and graph.types[o] == graph.types[name]]
+        key = stem(name), graph.types[name]
+        same = stems.get(key, [])
         if len(same) > 1:  # y and y_next for y_prev: the one that says "after"
-            same = [o for o in same if o.lower() != stem(o)]
-        rivals = [n for n in inputs if stem(n) == stem(name) and graph.types[n] == graph.types[name]]
-        is_data = (name, same) == (graph.inputs[0], [graph.outputs[0]]) and not STATE_WORDS.search(stem(name))
-        if len(same) == 1 and len(rivals) == 1 and stem(name) and name not in data and not is_data:
+            same = [o for o in same if o.lower() != key[0]]
+        is_data = (name, same) == (graph.inputs[0], [graph.outputs[0]]) and not STATE_WORDS.search(key[0])
+        if len(same) == 1 and rivals[key] == 1 and key[0] and name not in data and not is_data:
             pairs.append(Pair(name, same[0], "name"))
     return pairs
 
@@ -310,20 +282,33 @@ def _candidates(graph: Graph, inputs: Sequence[str], outputs: Sequence[str], dat
     axis are data."""
     open_inputs = [n for n in inputs if n != graph.inputs[0] and n not in data]
     open_outputs = [n for n in outputs if n != graph.outputs[0] and n not in data]
-    return {n: [o for o in open_outputs if graph.types[o] == graph.types[n]] for n in open_inputs}
+    of_type: dict[TensorType, list[str]] = {}
+    for name in open_outputs:
+        of_type.setdefault(graph.types[name], []).append(name)
+    return {n: of_type.get(graph.types[n], []) for n in open_inputs}
 
 
 def _shaped(graph: Graph, inputs: Sequence[str], outputs: Sequence[str], data: frozenset[str]) -> list[Pair]:
     table = _candidates(graph, inputs, outputs, data)
-    claims = [o for found in table.values() for o in found]
-    return [Pair(n, found[0], "shape") for n, found in table.items() if len(found) == 1 and claims.count(found[0]) == 1]
+    claims = Counter(found[0] for found in table.values() if found)  # inputs of one type share the whole list
+    return [Pair(n, found[0], "shape") for n, found in table.items() if len(found) == 1 and claims[found[0]] == 1]
+
+
+#: open inputs that an error names, and candidates for each of them
+_LISTED = 32
+
+
+def _choice(names: Sequence[str]) -> str:
+    more = f" or {len(names) - _LISTED} others" if len(names) > _LISTED else ""
+    return " or ".join(names[:_LISTED]) + more
 
 
 def _refuse_ambiguous(graph: Graph, inputs: Sequence[str], outputs: Sequence[str], data: frozenset[str]) -> None:
     table = {n: found for n, found in _candidates(graph, inputs, outputs, data).items() if found}
     if not table:
         return
-    lines = [f"  {name} {graph.types[name]}: {' or '.join(found)}" for name, found in table.items()]
+    lines = [f"  {name} {graph.types[name]}: {_choice(found)}" for name, found in list(table.items())[:_LISTED]]
+    lines += [f"  and {len(table) - _LISTED} more"] if len(table) > _LISTED else []
     first, found = next(iter(table.items()))
     raise StatePairError(
         "which output is the next value of which input?\n"

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamrnn.errors import ModelFileError, OpenValueError, UnsupportedError
 from streamrnn.ir.graph import Graph, Node, Stage
-from streamrnn.ir.op import Site, find_op
+from streamrnn.ir.op import find_op
 from streamrnn.ir.types import TensorType
-from streamrnn.ir.verify import MAX_DEPTH, site_of
-from streamrnn.ops.control import Scan
+from streamrnn.ir.verify import MAX_DEPTH
 from streamrnn_converters.onnx.raw import RawGraph, RawNode
 from streamrnn_converters.passes.edit import live_nodes
 
@@ -136,16 +134,3 @@ def enter(
     found = find_op(op)
     assert found is not None
     walk.apply(found, Node(op, walk.node_names.fresh(base), tuple(inputs), tuple(outputs), attrs, bodies))
-
-
-def cost(site: Site) -> float:
-    """Nodes of bodies that are evaluated where a node is computed; without end where nobody knows, or may not know."""
-    total = 0.0
-    for body in site.node.bodies:
-        for node in body.nodes:
-            op = find_op(node.op)
-            total += math.inf if op is None or not op.deterministic else 1 + cost(site_of(body, node))
-    if site.node.op == "Loop":
-        return math.inf
-    op = find_op(site.node.op)
-    return total * op.trips(site) if isinstance(op, Scan) else total

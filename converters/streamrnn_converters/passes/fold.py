@@ -25,20 +25,16 @@ from streamrnn.ir.op import Op, Site, find_op
 from streamrnn.ir.types import DType, TensorType
 from streamrnn.ir.verify import verify
 from streamrnn_converters.names import Names
-from streamrnn_converters.onnx.raw import RawGraph, RawModel, RawNode, ordered, reads
+from streamrnn_converters.onnx.raw import RawGraph, RawModel, RawNode, reads
 from streamrnn_converters.passes import control, half, sequences
-from streamrnn_converters.passes.bodies import cost
 from streamrnn_converters.passes.edit import live_nodes, renamed
+from streamrnn_converters.passes.effort import Budget, effort
 from streamrnn_converters.passes.inputs import Inputs, bind_inputs
-from streamrnn_converters.passes.unroll import count_down
+from streamrnn_converters.passes.unroll import count_down, weight
 from streamrnn_converters.passes.unsupported import unsupported_op, unsupported_report
 
-#: a value larger than this (bytes) stays a computation
-MAX_FOLDED = 256 << 20
-#: all folded values of a model together (bytes)
-MAX_FOLDED_TOTAL = 1 << 30
-#: evaluations of nodes inside of loops that a model may cost while it is converted
-MAX_EVALUATIONS = 1 << 16
+#: errors of which it is said what inputs they depend on
+MAX_TRACED = 64
 
 #: ops that are no nodes of a Graph as they stand, or have bodies
 _HANDLERS = {**control.HANDLERS, **sequences.HANDLERS}
@@ -120,9 +116,10 @@ class Walk:
         self.bad_nodes: dict[str, StreamRNNError] = {}
         self.values = Names()
         self.node_names = Names()
-        self.folded_bytes = 0
-        self.evaluations = 0
+        self.budget = Budget()
         self.sequences: dict[str, sequences.TensorList] = {}
+        self.listed = 0  # values that they name
+        self.written = 0  # nodes that they became
         self.around: list[list[Node]] = []  # the nodes of the graphs that the walk is inside of, outermost first
         self.left: int | None = None  # nodes that may still be walked where a loop is unrolled
         self.unrolled = 0
@@ -134,8 +131,9 @@ class Walk:
         for declared in model.inputs:
             self.values.take(declared.name)
             scope[declared.name] = declared.name
-        for name in model.constants:
+        for name, array in model.constants.items():
             self.values.take(name)
+            self.budget.given += array.nbytes
         for node in model.nodes:
             for name in node.outputs:
                 if name in scope:
@@ -164,13 +162,14 @@ class Walk:
     # -- the walk ---------------------------------------------------------------------------------------------------
 
     def graph(self, graph: RawGraph, scope: Scope, wanted: Iterable[str]) -> None:
-        for name, array in graph.constants.items():
-            self.enter_constant(self.define(name, scope), array)
-        for node in ordered(graph, wanted):
+        order = graph.order(wanted)
+        for name in order.constants:
+            self.enter_constant(self.define(name, scope), graph.constants[name])
+        for node in order.nodes:
             self.node(node, scope)
 
     def node(self, raw: RawNode, scope: Scope) -> None:
-        count_down(self)
+        count_down(self, weight(raw))
         where = f"node '{raw.name}' ({raw.op})"
         inputs = tuple(self.resolve(name, scope, where) for name in raw.inputs)
         handler = _HANDLERS.get(raw.op)
@@ -237,7 +236,7 @@ class Walk:
 
     def traced(self, error: StreamRNNError, inputs: Sequence[str]) -> StreamRNNError:
         """The error, with the model's inputs that the open value of a node with these inputs depends on."""
-        if isinstance(error, OpenValueError) and not error.inputs:
+        if isinstance(error, OpenValueError) and not error.inputs and len(self.bad_nodes) < MAX_TRACED:
             return error.depending_on(self.open_inputs(inputs[error.index : error.index + 1]))
         return error
 
@@ -292,27 +291,12 @@ class Walk:
             array is not None or not name or index in op.type_only
             for index, (name, array) in enumerate(zip(node.inputs, constants, strict=True))
         )
-        if fixed and op.deterministic and self.affordable(types) and self.spend(cost(site)):
+        if fixed and op.deterministic and self.budget.hold(types) and self.budget.spend(effort(site, types)):
             site = replace(site, outputs=types[: len(node.outputs)])
             self.enter(node, _evaluate(op, site, types))
             return
         self.nodes.append(node)
         self.types.update((name, type_) for name, type_ in zip(node.outputs, types, strict=False) if name)
-
-    def affordable(self, types: Sequence[TensorType]) -> bool:
-        """Whether values of these types may be computed now, and if so, their bytes are counted."""
-        nbytes = sum(type_.nbytes for type_ in types)
-        if nbytes > MAX_FOLDED or self.folded_bytes + nbytes > MAX_FOLDED_TOTAL:
-            return False
-        self.folded_bytes += nbytes
-        return True
-
-    def spend(self, evaluations: float) -> bool:
-        """Whether so many nodes of bodies may be evaluated now, and if so, they are counted."""
-        if self.evaluations + evaluations > MAX_EVALUATIONS:
-            return False
-        self.evaluations += int(evaluations)
-        return True
 
     def enter(self, node: Node, values: Sequence[Array]) -> None:
         for name, value in zip(node.outputs, values, strict=False):

@@ -98,12 +98,13 @@ def _bound(info: RawInput, value: Array, shape: Sequence[int] | None) -> Array:
     row; one number fits wherever one element is declared."""
     given = np.asarray(value)
     try:
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             array = given.astype(np.dtype(info.dtype))
-    except (TypeError, ValueError):
-        raise BindingError(f"--bind {info.name}: {given.dtype} does not fit input '{info.name}' of {info.dtype}") from None
-    if given.dtype.kind not in "biuf" or (array.dtype.kind != "f" and not np.array_equal(array, given)):
-        raise BindingError(f"--bind {info.name}={given}: the value does not fit an input of {info.dtype}")
+        fits = _kept(given, array)
+    except (TypeError, ValueError, OverflowError):
+        fits = False
+    if not fits:
+        raise BindingError(f"--bind {info.name}={value}: the value does not fit an input of {info.dtype}")
     dims: Sequence[Dim] | None = shape or (info.dims if info.ranked else None)
     sizes = [d if isinstance(d, int) else 1 for d in dims or ()]
     flat = array.size == 1 or (array.ndim == 1 and len(sizes) > 1)
@@ -118,3 +119,12 @@ def _bound(info: RawInput, value: Array, shape: Sequence[int] | None) -> Array:
         )
     array.flags.writeable = False
     return array
+
+
+def _kept(given: Array, array: Array) -> bool:
+    """Whether numbers are still the same in another element type, rounding of floats aside."""
+    if given.dtype.kind not in "biuf":
+        return False
+    if array.dtype.kind == "f":
+        return np.array_equal(np.isfinite(array), np.isfinite(given))
+    return np.array_equal(array, given)

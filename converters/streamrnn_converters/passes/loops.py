@@ -16,6 +16,7 @@ from streamrnn.ir.graph import Array, Node
 from streamrnn.ir.op import Site, get_op
 from streamrnn.ir.types import TensorType
 from streamrnn_converters.passes.edit import live_nodes
+from streamrnn_converters.passes.effort import NODE, effort
 
 #: elements of a carried value that may be closed: counters are small, and a table of them has one row for each iteration
 MAX_CLOSED = 16
@@ -54,22 +55,21 @@ class LoopBody:
 
     def closed(self) -> set[str]:
         """All closed values of the body, constants aside."""
-        candidates = [c for c in self.carried if c.initial in self.constants and self.types[c.read].size <= MAX_CLOSED]
-        while True:
-            found = self._following({self.number, *(c.read for c in candidates)})
-            left = [c for c in candidates if c.write in found or c.write in self.constants]
-            if len(left) == len(candidates):
-                return found
-            candidates = left
-
-    def _following(self, known: set[str]) -> set[str]:
-        """`known` and what depends on nothing else."""
-        found = set(known)
-        for node in self.nodes:
-            fixed = get_op(node).deterministic and not node.bodies
-            if fixed and all(not name or name in found or name in self.constants for name in node.inputs):
-                found.update(name for name in node.outputs if name)
-        return found
+        made = {name for node in self.nodes for name in node.outputs}
+        begun = {c.read for c in self.carried if c.initial in self.constants and self.types[c.read].size <= MAX_CLOSED}
+        users: dict[str, list[tuple[str, ...]]] = {}
+        for names, results in [(n.inputs, n.outputs) for n in self.nodes] + [((c.write,), (c.read,)) for c in self.carried]:
+            for name in names:
+                users.setdefault(name, []).append(results)
+        known = {self.number, *begun, *made}
+        waiting = [name for name in users if name and name not in known and name not in self.constants]
+        waiting += [name for node in self.nodes if node.bodies or not get_op(node).deterministic for name in node.outputs]
+        opened = {"", *waiting}
+        while waiting:
+            for results in users.get(waiting.pop(), ()):
+                waiting += [name for name in results if name not in opened]
+                opened.update(results)
+        return known - opened
 
     def count(
         self, condition: str, most: int | None, wanted: Iterable[str], closed: set[str], spend: Callable[[float], bool]
@@ -77,7 +77,7 @@ class LoopBody:
         """Run the closed part of the body until its condition is false or `most` iterations are over.
 
         wanted: closed values to keep a table of.
-        spend:  says whether so many nodes may be evaluated; where it says no, what needs more stays unknown.
+        spend:  says whether so much work may be done; where it says no, what needs more stays unknown.
         """
         always = condition in self.constants and bool(self.constants[condition].all())
         if (always and most is None) or (condition not in self.constants and condition not in closed):
@@ -85,18 +85,19 @@ class LoopBody:
         carried, keep = [c for c in self.carried if c.read in closed], list(wanted)
         if always and keep in ([], [self.number]) and not carried:
             assert most is not None
-            return Counted(most, {self.number: np.arange(most)} if keep and spend(most) else {}, {})
+            return Counted(most, {self.number: np.arange(most)} if keep and spend(most * NODE) else {}, {})
         nodes = live_nodes(self.nodes, [condition, *keep, *(c.write for c in carried)])
         read = {name for node in nodes for name in node.inputs} | {condition, *keep, *(c.write for c in carried)}
         constants = {name: self.constants[name] for name in read if name in self.constants}
         values: dict[str, Array] = {c.read: self.constants[c.initial] for c in carried}
         rows: list[list[Array]] = []
         running = True
-        if always and not spend((most or 0) * (len(nodes) + 1)):
+        work = sum((effort(site, site.outputs) for site in map(self._site, nodes)), float(NODE))
+        if always and not spend((most or 0) * work):
             return Counted(most, {}, {})
         steps = [self._step(node) for node in nodes]
         while running and (most is None or len(rows) < most):
-            if not always and not spend(len(nodes) + 1):
+            if not always and not spend(work):
                 return Counted(None, {}, {})
             found = {**constants, **values, self.number: np.array(len(rows))}
             for step in steps:
@@ -110,11 +111,15 @@ class LoopBody:
         type_ = self.types[name]
         return np.array(rows, type_.dtype.numpy).reshape(len(rows), *type_.shape)
 
-    def _step(self, node: Node) -> Callable[[dict[str, Array]], None]:
-        """What one node does to the values of an iteration."""
+    def _site(self, node: Node) -> Site:
         types, outputs = ([self.types[name] if name else None for name in names] for names in (node.inputs, node.outputs))
         constants = tuple(self.constants.get(name) if name else None for name in node.inputs)
-        site, op = Site(node, tuple(types), constants, tuple(outputs)), get_op(node)
+        return Site(node, tuple(types), constants, tuple(outputs))
+
+    def _step(self, node: Node) -> Callable[[dict[str, Array]], None]:
+        """What one node does to the values of an iteration."""
+        site, op = self._site(node), get_op(node)
+        outputs = site.outputs
 
         def run(values: dict[str, Array]) -> None:
             results = op.reference(site, *(values[name] if name else None for name in node.inputs))

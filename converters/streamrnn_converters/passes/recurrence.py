@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from streamrnn.ir.graph import Node
 from streamrnn.ir.types import DType, TensorType
 from streamrnn_converters.passes.bodies import Walked, captures, enter, graph_of, open_value, refused
-from streamrnn_converters.passes.edit import live_nodes, renamed
+from streamrnn_converters.passes.edit import renamed
 from streamrnn_converters.passes.loops import Carried, Counted, LoopBody
 from streamrnn_converters.passes.unroll import Scanned
 
@@ -28,6 +28,7 @@ class Recurrence:
     scanned: (name in the body, what it is a slice of).
     stacked: (value in the body whose slices are stacked, whether that begins with the last one).
     wanted:  carried values (by their names in the body) whose final value is wanted.
+    inner:   what the body computes or is handed anew in each iteration.
     """
 
     walk: Walk
@@ -38,15 +39,17 @@ class Recurrence:
     scanned: list[tuple[str, Scanned]]
     stacked: list[tuple[str, bool]]
     wanted: set[str]
+    inner: set[str] = field(default_factory=set, init=False)
 
     def count(self, condition: str, most: int | None) -> Counted:
         """Count the iterations of a Loop, and make slices and tables of what is known in each of them."""
         walk = self.walk
         body = LoopBody(self.nodes, self.number, self.carried, walk.types, walk.constants)
         closed = body.closed()
+        self.inner = {name for node in self.nodes for name in node.outputs} | {c.read for c in self.carried} | {self.number}
         places = {node.inputs[1] for node in self.nodes if self._slices(node, closed)}
         roots = [name for name in (self.number, *(c.read for c in self.carried)) if name in closed]
-        counted = body.count(condition, most, dict.fromkeys([*roots, *places]), closed, walk.spend)
+        counted = body.count(condition, most, dict.fromkeys([*roots, *places]), closed, walk.budget.spend)
         if counted.trips is not None and counted.tables:
             self._read_slices(counted, closed)
             for name in roots:
@@ -61,8 +64,7 @@ class Recurrence:
             return False
         if node.outputs[0] in closed:
             return False
-        inner = {name for other in self.nodes for name in other.outputs} | {c.read for c in self.carried} | {self.number}
-        return node.inputs[0] not in inner
+        return node.inputs[0] not in self.inner
 
     def _read_slices(self, counted: Counted, closed: set[str]) -> None:
         """Every `x[i]` becomes the slice of a scan input."""
@@ -70,9 +72,8 @@ class Recurrence:
         aliases: dict[str, str] = {}
         nodes: list[Node] = []
         for node in self.nodes:
-            node = renamed(node, aliases)
             if not self._slices(node, closed):
-                nodes.append(node)
+                nodes.append(renamed(node, aliases))
                 continue
             x, place = node.inputs
             axis = int(str(node.attrs.get("axis", 0))) % self.walk.types[x].rank
@@ -109,18 +110,20 @@ class Recurrence:
 
     def _prune(self, roots: Sequence[str]) -> None:
         """Leave out carried values and nodes that neither `roots` nor wanted results need."""
-        live = set(self.wanted)
-        while True:
-            results = [*roots, *(c.write for c in self.carried if c.read in live)]
-            nodes = live_nodes(self.nodes, results)
-            read = {name for node in nodes for name in node.inputs} | set(results)
-            more = {c.read for c in self.carried if c.read in read} - live
-            if not more:
-                break
-            live |= more
-        self.nodes = nodes
-        self.carried = [c for c in self.carried if c.read in live]
-        self.scanned = [(name, source) for name, source in self.scanned if name in read]
+        carried = {c.read: c.write for c in self.carried}
+        makers = {name: node for node in self.nodes for name in node.outputs if name}
+        needed: set[str] = set()
+        waiting = [*roots, *self.wanted, *(carried[name] for name in self.wanted if name in carried)]
+        while waiting:
+            name = waiting.pop()
+            if not name or name in needed:
+                continue
+            needed.add(name)
+            waiting += [carried[name]] if name in carried else []
+            waiting += makers[name].inputs if name in makers else []
+        self.nodes = [node for node in self.nodes if not needed.isdisjoint(node.outputs)]
+        self.carried = [c for c in self.carried if c.read in needed]
+        self.scanned = [(name, source) for name, source in self.scanned if name in needed]
 
     # -- the nodes --------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from streamrnn_converters.onnx.raw import RawGraph, reads
 from streamrnn_converters.passes.bodies import Walked, blame, open_value, problems, refused, walked
 from streamrnn_converters.passes.loops import Carried, Counted
 from streamrnn_converters.passes.recurrence import Recurrence
-from streamrnn_converters.passes.sequences import Stack, TensorList, items
+from streamrnn_converters.passes.sequences import Stack, TensorList, enlist, items
 from streamrnn_converters.passes.unroll import Form, unroll
 
 if TYPE_CHECKING:
@@ -28,27 +28,34 @@ _NUMBER = TensorType(DType.I64, ())
 def _unchanged(body: RawGraph, form: Form) -> set[int]:
     """Carried values that the body hands on as they are."""
     makers = {name: node for node in body.nodes for name in node.outputs}
-    found = set()
-    for k in range(len(form.initial)):
-        name = body.outputs[form.counts + k].name
-        seen = set()
-        while (node := makers.get(name)) is not None and node.op == "Identity" and name not in seen:
-            seen.add(name)
+    ends: dict[str, str] = {}  # value -> where its chain of Identities begins
+
+    def end(name: str) -> str:
+        chain = []
+        while (node := makers.get(name)) is not None and node.op == "Identity" and name not in ends:
+            ends[name] = name  # a chain may be a cycle
+            chain.append(name)
             name = node.inputs[0]
-        if name == body.inputs[2 * form.counts + k].name and name not in makers:
-            found.add(k)
-    return found
+        ends.update(dict.fromkeys(chain, ends.get(name, name)))
+        return ends.get(name, name)
+
+    own = {k: body.inputs[2 * form.counts + k].name for k in range(len(form.initial))}
+    return {k for k, name in own.items() if name not in makers and end(body.outputs[form.counts + k].name) == name}
 
 
-def _appended(body: RawGraph, form: Form, k: int) -> str:
-    """What the body appends to carried sequence `k` in every iteration where it does nothing else with it, else ""."""
-    name, result = body.inputs[2 * form.counts + k].name, body.outputs[form.counts + k].name
+def _appended(body: RawGraph, form: Form, sequences: Sequence[int]) -> dict[int, str]:
+    """For each of the carried sequences what the body appends to it in every iteration, where it does nothing else with it,
+    else ""."""
     uses = Counter(read for node in body.nodes for read in reads(node))
     uses.update(out.name for out in body.outputs)
-    for node in body.nodes:
-        if node.op == "SequenceInsert" and node.outputs == (result,) and not any(node.inputs[2:]) and not node.problem:
-            return node.inputs[1] if node.inputs[0] == name and uses[name] == uses[result] == 1 else ""
-    return ""
+    inserts = {node.outputs[0]: node for node in body.nodes if node.op == "SequenceInsert" and not node.problem}
+    found = {}
+    for k in sequences:
+        name, result = body.inputs[2 * form.counts + k].name, body.outputs[form.counts + k].name
+        node = inserts.get(result)
+        alone = node is not None and node.inputs[0] == name and not any(node.inputs[2:]) and uses[name] == uses[result] == 1
+        found[k] = node.inputs[1] if node is not None and alone else ""
+    return found
 
 
 class Repeat:
@@ -68,13 +75,13 @@ class Repeat:
         form = self.form
         if form.trips == 1 and self._unrolled():
             return
-        for k, name in enumerate(form.initial):
-            if name in self.walk.sequences and k not in self.unchanged:
-                self.appended[k] = _appended(form.body, form, k)
-                if not self.appended[k]:
-                    self._check_fixed("it carries a sequence")
-                    unroll(self.walk, form, strict=False)
-                    return
+        lists = [k for k, name in enumerate(form.initial) if name in self.walk.sequences and k not in self.unchanged]
+        if lists:
+            self.appended = _appended(form.body, form, lists)
+        if not all(self.appended.values()):
+            self._check_fixed("it carries a sequence")
+            unroll(self.walk, form, strict=False)
+            return
         body = walked(self.walk, self.raw, form.body, form.scope, self._inputs(), self._results())
         if problems(self.walk, body):
             if not self._unrolled():
@@ -236,9 +243,9 @@ class Repeat:
                 perm = (*order[: axis % rank], 0, *order[axis % rank :])
                 form.scope[form.output(len(form.initial) + k)] = walk.add("Transpose", self.raw.name, (name,), {"perm": perm})
         for k, name in zip(self.appended, outputs[len(asked) :], strict=False):
-            before = items(walk, walk.sequences[form.initial[k]])
+            before = items(walk, self.raw, walk.sequences[form.initial[k]])
             stack = TensorList(stack=Stack(name, 0, trips, keep=False)) if trips else TensorList()
             if form.output(k):
-                joined = TensorList((*before, *items(walk, stack))) if before else stack
-                walk.sequences[walk.define(form.output(k), form.scope)] = joined
+                joined = TensorList((*before, *items(walk, self.raw, stack))) if before else stack
+                enlist(walk, self.raw, walk.define(form.output(k), form.scope), joined)
         form.scope.pop("", None)

@@ -21,6 +21,11 @@ from streamrnn_converters.onnx.raw import RawNode
 if TYPE_CHECKING:
     from streamrnn_converters.passes.fold import Scope, Walk
 
+#: values that all lists of a model together may name
+MAX_LISTED = 1 << 22
+#: nodes that the sequences of a model may become: items picked from a stack, pieces, rows that get an axis
+MAX_WRITTEN = 1 << 14
+
 
 @dataclass(frozen=True)
 class Stack:
@@ -43,11 +48,31 @@ class TensorList:
         return len(self.names) if self.stack is None else self.stack.count
 
 
-def items(walk: Walk, found: TensorList) -> tuple[str, ...]:
-    """The values in a sequence."""
+def items(walk: Walk, raw: RawNode, found: TensorList) -> tuple[str, ...]:
+    """The values in a sequence. Raises UnsupportedError where too many nodes would have to pick them."""
     if found.stack is None:
         return found.names
-    return tuple(_picked(walk, found.stack, walk.constant("position", np.int64(i))) for i in range(len(found)))
+    written(walk, raw, len(found))
+    return tuple(_picked(walk, raw, found.stack, walk.constant("position", np.int64(i))) for i in range(len(found)))
+
+
+def written(walk: Walk, raw: RawNode, count: int) -> None:
+    """So many more nodes are written for sequences. Raises UnsupportedError."""
+    walk.written += count
+    if walk.written > MAX_WRITTEN:
+        raise _too_many(raw, f"the sequences of the model would become more than {MAX_WRITTEN} nodes")
+
+
+def enlist(walk: Walk, raw: RawNode, name: str, found: TensorList) -> None:
+    """Enter a sequence under a name of the new graph. Raises UnsupportedError."""
+    walk.listed += len(found.names)
+    if walk.listed > MAX_LISTED:
+        raise _too_many(raw, f"the sequences of the model name more than {MAX_LISTED} values")
+    walk.sequences[name] = found
+
+
+def _too_many(raw: RawNode, what: str) -> UnsupportedError:
+    return UnsupportedError(f"node '{raw.name}' ({raw.op}): {what}; export the model with tensors in their place")
 
 
 def refuse(walk: Walk, node: Node) -> None:
@@ -71,7 +96,7 @@ def refuse_results(walk: Walk, names: Sequence[str]) -> None:
 
 
 def _enter(walk: Walk, raw: RawNode, scope: Scope, found: TensorList) -> None:
-    walk.sequences[walk.define(raw.outputs[0], scope)] = found
+    enlist(walk, raw, walk.define(raw.outputs[0], scope), found)
 
 
 def _list(walk: Walk, raw: RawNode, name: str) -> TensorList:
@@ -104,9 +129,9 @@ def _position(walk: Walk, raw: RawNode, inputs: Sequence[str], index: int, count
     return place + count if place < 0 else place
 
 
-def _picked(walk: Walk, stack: Stack, position: str) -> str:
+def _picked(walk: Walk, raw: RawNode, stack: Stack, position: str) -> str:
     """The item at a position, a scalar."""
-    base = f"{stack.value}.item"
+    base = f"{raw.name}.item"
     if stack.keep:
         position = walk.add("Reshape", f"{base}.position", (position, walk.constant("one", np.array([1]))))
     return walk.add("Gather", base, (stack.value, position), {"axis": stack.axis})
@@ -120,14 +145,15 @@ def _stacked(walk: Walk, raw: RawNode, found: TensorList) -> Stack:
     if len(types) != 1:
         reason = f"its position is computed at run time, and the sequence has items of {len(types)} different types"
         raise OpenValueError.at(f"node '{raw.name}' ({raw.op}): {reason}, but a compiled step has fixed shapes", 1)
-    return Stack(_joined(walk, raw.name, found.names, 0, new_axis=True), 0, len(found), keep=False)
+    return Stack(_joined(walk, raw, found.names, 0, new_axis=True), 0, len(found), keep=False)
 
 
-def _joined(walk: Walk, base: str, names: Sequence[str], axis: int, *, new_axis: bool) -> str:
+def _joined(walk: Walk, raw: RawNode, names: Sequence[str], axis: int, *, new_axis: bool) -> str:
     if new_axis:
+        written(walk, raw, len(names))
         where = walk.constant("axis", np.array([axis]))
         names = [walk.add("Unsqueeze", f"{name}.row", (name, where)) for name in names]
-    return walk.add("Concat", base, names, {"axis": axis})
+    return walk.add("Concat", raw.name, names, {"axis": axis})
 
 
 # -- the ops --------------------------------------------------------------------------------------------------------
@@ -144,13 +170,13 @@ def _construct(walk: Walk, raw: RawNode, inputs: tuple[str, ...], scope: Scope) 
 
 def _insert(walk: Walk, raw: RawNode, inputs: tuple[str, ...], scope: Scope) -> None:
     _tensors(walk, raw, inputs[1:2])
-    names = list(items(walk, _list(walk, raw, inputs[0])))
+    names = list(items(walk, raw, _list(walk, raw, inputs[0])))
     names.insert(_position(walk, raw, inputs, 2, len(names), len(names), end=1), inputs[1])
     _enter(walk, raw, scope, TensorList(tuple(names)))
 
 
 def _erase(walk: Walk, raw: RawNode, inputs: tuple[str, ...], scope: Scope) -> None:
-    names = list(items(walk, _list(walk, raw, inputs[0])))
+    names = list(items(walk, raw, _list(walk, raw, inputs[0])))
     del names[_position(walk, raw, inputs, 1, len(names), len(names) - 1)]
     _enter(walk, raw, scope, TensorList(tuple(names)))
 
@@ -166,7 +192,7 @@ def _at(walk: Walk, raw: RawNode, inputs: tuple[str, ...], scope: Scope) -> None
         position = walk.constant("position", np.int64(place))
     elif walk.types[position].shape != ():
         position = walk.add("Reshape", f"{raw.name}.position", (position, walk.constant("scalar", np.zeros(0, np.int64))))
-    scope[raw.outputs[0]] = _picked(walk, _stacked(walk, raw, found), position)
+    scope[raw.outputs[0]] = _picked(walk, raw, _stacked(walk, raw, found), position)
 
 
 def _length(walk: Walk, raw: RawNode, inputs: tuple[str, ...], scope: Scope) -> None:
@@ -182,7 +208,7 @@ def _split(walk: Walk, raw: RawNode, inputs: tuple[str, ...], scope: Scope) -> N
     if not isinstance(axis, int) or not -type_.rank <= axis < type_.rank:
         raise ShapeError(f"node '{raw.name}' ({raw.op}): axis {axis} is out of range for {type_}")
     axis %= type_.rank
-    size, sizes = type_.shape[axis], [1] * type_.shape[axis]
+    size, piece, sizes = type_.shape[axis], 1, None
     if len(inputs) > 1 and inputs[1]:
         value = walk.constants.get(inputs[1])
         if value is None:
@@ -190,15 +216,17 @@ def _split(walk: Walk, raw: RawNode, inputs: tuple[str, ...], scope: Scope) -> N
             raise OpenValueError.at(f"node '{raw.name}' ({raw.op}): {reason}", 1)
         if value.ndim == 0:
             piece = max(1, int(value))
-            sizes = [min(piece, size - at) for at in range(0, size, piece)]
         else:
             sizes = [int(n) for n in value.reshape(-1)]
-    if sum(sizes) != size or min(sizes, default=0) < 0:
+    if sizes is not None and (sum(sizes) != size or min(sizes, default=0) < 0):
         raise ShapeError(f"node '{raw.name}' ({raw.op}): pieces {sizes[:9]} do not add up to {size}")
-    if sizes and set(sizes) == {1}:
+    if size and (piece == 1 if sizes is None else set(sizes) == {1}):
         stack = Stack(inputs[0], axis, size, bool(raw.attrs.get("keepdims", 1)))
         _enter(walk, raw, scope, TensorList(stack=stack))
         return
+    written(walk, raw, -(-size // piece) if sizes is None else len(sizes))
+    if sizes is None:
+        sizes = [min(piece, size - at) for at in range(0, size, piece)]
     where = walk.constant("sizes", np.array(sizes, np.int64))
     _enter(walk, raw, scope, TensorList(walk.add_all("Split", raw.name, (inputs[0], where), {"axis": axis}, len(sizes))))
 
@@ -219,7 +247,7 @@ def _concat(walk: Walk, raw: RawNode, inputs: tuple[str, ...], scope: Scope) -> 
     elif stack is not None and not stack.keep:
         scope[raw.outputs[0]] = _rejoined(walk, raw, stack, axis, new_axis=new_axis)
     else:
-        scope[raw.outputs[0]] = _joined(walk, raw.name, items(walk, found), axis, new_axis=new_axis)
+        scope[raw.outputs[0]] = _joined(walk, raw, items(walk, raw, found), axis, new_axis=new_axis)
 
 
 def _rejoined(walk: Walk, raw: RawNode, stack: Stack, axis: int, *, new_axis: bool) -> str:

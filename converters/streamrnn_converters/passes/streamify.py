@@ -25,8 +25,10 @@ from streamrnn.ir.graph import Array, Attr, Graph, Node, Stage, State
 from streamrnn.ir.op import Site, Streamed, get_op
 from streamrnn.ir.types import StreamType, TensorType
 from streamrnn.ir.verify import infer_node, site_of, verify
+from streamrnn.ops._bodies import typed_node
 from streamrnn.ops.window import fill_of
 from streamrnn.plan import bounded
+from streamrnn_converters.names import Names
 from streamrnn_converters.passes.edit import add_state, put
 
 
@@ -64,8 +66,10 @@ class _Walk:
     reach: dict[str, float] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
     gridded: set[str] = field(default_factory=set)
+    names: Names = field(default_factory=Names)
 
     def __post_init__(self) -> None:
+        self.names = Names(self.graph.types)
         self.constants.update(self.graph.constants)
         self.states.extend(self.graph.states)
         self.held.update(state.read for state in self.graph.states)
@@ -114,6 +118,7 @@ class _Walk:
         inputs, outputs = list(node.inputs), list(node.outputs)
         reach = self._reach(node)
         attrs = {**node.attrs, **rule.attrs}
+        bodies = node.bodies if rule.bodies is None else rule.bodies
         if rule.before is not None:
             target = outputs[0] if rule.forward else f"{node.name}.window"
             reach = self._window(node, rule.before[1], inputs[0], target, stream, reach)
@@ -121,8 +126,14 @@ class _Walk:
         elif rule.forward:
             self.nodes.append(Node("Identity", node.name, (inputs[0],), (outputs[0],)))
         for index, value in rule.consts.items():
-            put(inputs, index, f"{node.name}.in{index}")
+            put(inputs, index, self.names.fresh(f"{node.name}.in{index}"))
             self.constants[inputs[index]] = value
+        for index, name in enumerate(node.inputs):
+            if index not in rule.kept and name not in self.streams and math.isinf(self.reach.get(name, 0)):
+                raise NotStreamableError(
+                    f"node '{node.name}' ({node.op}): its input '{name}' is what a state of the file was before the clip, and "
+                    f"in a stream that state moves on with each frame; use window mode (--mode window)"
+                )
         for index in rule.kept:
             name = node.inputs[index]
             if name not in self.held and not math.isinf(self.reach.get(name, 0)):
@@ -137,7 +148,7 @@ class _Walk:
             self.states.append(add_state(node, spec, inputs, outputs, "streamify"))
         self.reach.update(dict.fromkeys(outputs, reach))
         if not rule.forward:
-            self.nodes.append(replace(node, inputs=tuple(inputs), outputs=tuple(outputs), attrs=attrs))
+            self.nodes.append(replace(node, inputs=tuple(inputs), outputs=tuple(outputs), attrs=attrs, bodies=bodies))
 
     def _window(
         self, node: Node, attrs: Mapping[str, Attr], source: str, target: str, stream: StreamType, reach: float
@@ -173,10 +184,11 @@ class _Walk:
         for state in self.states:
             types[state.read] = TensorType.of(state.init)
         states = list(self.states)
-        for node in self.nodes:
+        for k, node in enumerate(self.nodes):
             if node.name in self.rings:
                 states += ring_states(node, types)
             try:
+                self.nodes[k] = node = typed_node(node, Site(node, *_seen(node, types, self.constants)))
                 infer_node(types, Site(node, *_seen(node, types, self.constants)))
             except ShapeError as error:
                 raise NotStreamableError(

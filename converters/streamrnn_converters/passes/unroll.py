@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: nodes of a loop that is unrolled
 MAX_UNROLLED = 4096
+#: inputs and outputs of a node that counts as one; a larger node counts as several
+VALUES_OF_A_NODE = 16
 #: nodes walked for loops that are unrolled, whether that succeeds or not, in a model
 MAX_UNROLLED_TOTAL = 2 * MAX_UNROLLED
 
@@ -70,27 +72,37 @@ class TooLongError(Exception):
     """A loop that is unrolled has too many nodes."""
 
 
-def count_down(walk: Walk) -> None:
-    """One more node is walked."""
+def weight(raw: RawNode) -> int:
+    """As how many nodes a node counts."""
+    return 1 + (len(raw.inputs) + len(raw.outputs)) // VALUES_OF_A_NODE
+
+
+def count_down(walk: Walk, nodes: int) -> None:
+    """So many more nodes are walked."""
     if walk.left is None:
         return
-    walk.unrolled += 1
-    walk.left -= 1
+    walk.unrolled += nodes
+    walk.left -= nodes
     if walk.left < 0 or walk.unrolled > MAX_UNROLLED_TOTAL:
         raise TooLongError
 
 
 @contextmanager
 def _trial(walk: Walk) -> Iterator[None]:
-    """What was walked inside is undone where an error leaves it."""
-    tables = [dict(table) for table in (walk.types, walk.constants, walk.bad_values, walk.bad_nodes, walk.sequences)]
-    nodes, failed, folded, left = list(walk.nodes), set(walk.failed), walk.folded_bytes, walk.left
+    """What was walked inside is undone where an error leaves it. A walk only ever adds: under names that nothing else has, and
+    at the end."""
+    tables: list[dict[str, Any]] = [walk.types, walk.constants, walk.bad_values, walk.bad_nodes, walk.sequences]
+    sizes = [len(table) for table in tables]
+    count, folded, left = len(walk.nodes), walk.budget.nbytes, walk.left
     walk.left = start = MAX_UNROLLED if left is None else min(left, MAX_UNROLLED)
     try:
         yield
     except Exception:
-        walk.types, walk.constants, walk.bad_values, walk.bad_nodes, walk.sequences = tables  # type: ignore[assignment]
-        walk.nodes, walk.failed, walk.folded_bytes = nodes, failed, folded
+        for table, size in zip(tables, sizes, strict=True):
+            while len(table) > size:
+                table.popitem()
+        del walk.nodes[count:]
+        walk.budget.nbytes = folded
         raise
     finally:
         walk.left = None if left is None else left - (start - walk.left)
@@ -121,9 +133,11 @@ def _written_out(walk: Walk, form: Form) -> dict[str, str]:
     """The values of the loop's outputs, by their names in the file."""
     carried = list(form.initial)
     rows: list[list[str]] = [[] for _ in form.stacked]
+    values = len(form.body.inputs) + len(form.body.outputs)
     trip = 0
     running = True
     while running and (form.trips is None or trip < form.trips):
+        before = walk.unrolled
         inner = form.scope.new_child()
         for declared, name in zip(form.body.inputs, _arguments(walk, form, trip, carried), strict=True):
             inner[declared.name] = name
@@ -134,6 +148,8 @@ def _written_out(walk: Walk, form: Form) -> dict[str, str]:
         carried = [found[name] for name in form.results[: len(carried)]]
         for k, name in enumerate(form.results[len(carried) :]):
             rows[k].append(found[name] if name else "")
+        # an iteration takes its time also where it has no nodes
+        count_down(walk, max(values // VALUES_OF_A_NODE, walk.unrolled == before))
         trip += 1
     results = {form.output(k): name for k, name in enumerate(carried)}
     for k, (axis, reverse) in enumerate(form.stacked):
