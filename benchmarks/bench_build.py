@@ -31,13 +31,12 @@ from pathlib import Path
 _CONVERT = """
 import sys
 from pathlib import Path
-from models_table import Folder
+from model_folder import Folder
 from streamrnn import Engine
-from streamrnn_converters import convert
 from streamrnn_converters.validate import validate
 
 folder, name, steps, target = Folder(Path(sys.argv[1])), *sys.argv[2:]
-engine = Engine(convert(folder.file(name), **folder.options(name)))
+engine = Engine(folder.window(name))
 report = validate(folder.file(name), engine, steps=int(steps))
 engine.save(target)
 print(int(report.passed))
