@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from streamrnn.errors import StreamRNNError
+from streamrnn.kernels._jit import Kernel
 
 _COMMAND = (sys.executable, "-P", "-m", "streamrnn.kernels._compile")
 
@@ -67,9 +68,10 @@ class Compiler:
         self._process: _Process | None = None
         atexit.register(self.stop)
 
-    def compile(self, address: str, file: Path) -> None:
-        """Write the bitcode of the kernel behind `address` to `file`. Raises StreamRNNError."""
-        request = json.dumps([address, str(file)])
+    def compile(self, kernel: Kernel, file: Path) -> None:
+        """Write the bitcode of `kernel` to `file`. Raises StreamRNNError, also where its source is not what it was when this
+        process hashed it."""
+        request = json.dumps([kernel.address, kernel.key, str(file.absolute())])
         with self._lock:
             try:
                 answer = self._answer(request)

@@ -40,7 +40,7 @@ def compile_missing(kernels: Iterable[Kernel], notify: Callable[[str], None] = l
     notify(f"compiling {len(missing)} kernels (once per machine)")
     for kernel in missing:
         if not kernel_file(kernel).exists():  # another process may have made it by now
-            compiler().compile(kernel.address, kernel_file(kernel))
+            compiler().compile(kernel, kernel_file(kernel))
 
 
 def kernel_bitcode(kernel: Kernel) -> bytes:

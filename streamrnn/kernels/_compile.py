@@ -1,7 +1,8 @@
 """The compiling process: `python -m streamrnn.kernels._compile` writes one bitcode file for each line that it reads.
 
-A line is the JSON list [address of a kernel, file]; the answer is one line, a JSON string: why it failed, empty where it did
-not. The process ends with its input, or when nothing comes for a while.
+A line is the JSON list [address of a kernel, its key, file]; the answer is one line, a JSON string: why it failed, empty where
+it did not. The process ends with its input, or when nothing comes for a while. All sources are read before the first line, so
+what is compiled later is what the keys say.
 
 It runs apart from the user's program for two reasons. Numba's own LLVM passes must be off, or helpers compiled for this
 host would bring their vector widths along to other targets; and that switch is global to a process. And the user's program
@@ -13,6 +14,7 @@ and return pointers are gone.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -22,7 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from streamrnn.files import write_aside
-from streamrnn.kernels._jit import Kernel, find_kernel, llvm_type
+from streamrnn.kernels._jit import Kernel, find_kernel, kernel_sources, llvm_type
 from streamrnn.kernels.simd import ONE_REGISTER
 
 #: seconds without a request after which the process ends: it holds some 200 MB
@@ -89,6 +91,8 @@ def kernel_bitcode(kernel: Kernel) -> bytes:
 def main(requests: IO[str], answers: IO[str]) -> None:
     """Answer all requests."""
     _numba_passes_off()
+    importlib.import_module("streamrnn.kernels._lanes")
+    kernel_sources()
     while True:
         idle = threading.Timer(IDLE, os._exit, (0,))
         idle.start()
@@ -96,10 +100,13 @@ def main(requests: IO[str], answers: IO[str]) -> None:
         idle.cancel()
         if not line:
             return
-        address, file = json.loads(line)
+        address, key, file = json.loads(line)
         reason = ""
         try:
-            write_aside(Path(file), kernel_bitcode(find_kernel(address)))
+            kernel = find_kernel(address)
+            if kernel.key != key:
+                raise RuntimeError("sources of kernels were edited while the program ran; start it again")
+            write_aside(Path(file), kernel_bitcode(kernel))
         except Exception as error:
             traceback.print_exc()
             reason = f"{type(error).__name__}: {error}"
