@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # where python3 is older than 3.11 but a newer one is installed beside it
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint models bench table onnx-tests clean
+.PHONY: demo test lint models bench bench-build table onnx-tests clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/streamrnn demo
@@ -31,6 +31,11 @@ bench: $(VENV)/.dev
 STREAMRNN_MODELS ?= ../shared/models
 table: $(VENV)/.dev
 	@$(BIN)/python benchmarks/models_table.py $(STREAMRNN_MODELS) -o docs/models.md
+
+# how long two of them, or the NAMES given, take to convert, to build and to load
+NAMES ?= gtcrn_simple ulunas_simple
+bench-build: $(VENV)/.dev
+	@$(BIN)/python benchmarks/bench_build.py $(STREAMRNN_MODELS) --only $(NAMES)
 
 # every node test of the installed onnx, through the compiled step
 onnx-tests: $(VENV)/.dev

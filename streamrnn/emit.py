@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from streamrnn.errors import GraphError, OpenValueError, UnsupportedError
 from streamrnn.ir.graph import Array, Graph, Node
 from streamrnn.ir.lowering import Apply, Arg, Lowering, Moving, Place, Skip
-from streamrnn.ir.op import Site, get_op
+from streamrnn.ir.op import get_op
 from streamrnn.ir.types import DType
 from streamrnn.ir.verify import site_of
 from streamrnn.kernels._jit import Kernel
@@ -89,15 +89,14 @@ class _NodeLowering(Lowering):
         return self.scope.value(self.node.inputs[index])
 
     def output(self, index: int) -> Place:
-        site: Site = site_of(self.scope.graph, self.node)
-        if self.wanted(index):
-            name = self.node.outputs[index]
-            if name not in self.scope.places:
-                type_ = site.out(index)
-                self.scope.places[name] = self.scratch(type_.dtype, type_.size)
-            return self.scope.places[name]
-        type_ = get_op(self.node).infer(site)[index]
-        return self.scratch(type_.dtype, type_.size)
+        if not self.wanted(index):
+            type_ = get_op(self.node).infer(site_of(self.scope.graph, self.node))[index]
+            return self.scratch(type_.dtype, type_.size)
+        name = self.node.outputs[index]
+        if name not in self.scope.places:
+            type_ = self.scope.graph.types[name]
+            self.scope.places[name] = self.scratch(type_.dtype, type_.size)
+        return self.scope.places[name]
 
     def wanted(self, index: int) -> bool:
         return index < len(self.node.outputs) and bool(self.node.outputs[index])

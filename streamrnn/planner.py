@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -180,19 +181,19 @@ class Planner:
         """Give every scratch buffer the lowest offset at which nothing that lives at the same time lies. Large ones first.
 
         Returns the size of the arena."""
-        placed: list[_Buffer] = []
+        placed: list[tuple[int, int, int, int]] = []  # (offset, end, first, last), by offset
         end = self.state_bytes
         scratch = [b for b in self.buffers if b.space == "scratch"]
         for buffer in sorted(scratch, key=lambda b: (-b.size, b.first)):
             size = _aligned(buffer.size)
             offset = self.state_bytes
-            for other in sorted(placed, key=lambda b: b.slot.offset if b.slot else 0):
-                assert other.slot is not None
-                together = other.first <= buffer.last and buffer.first <= other.last
-                if together and offset < other.slot.offset + _aligned(other.size) and other.slot.offset < offset + size:
-                    offset = other.slot.offset + _aligned(other.size)
+            for start, stop, first, last in placed:
+                if start >= offset + size:
+                    break
+                if first <= buffer.last and buffer.first <= last and offset < stop:
+                    offset = stop
             buffer.slot = Slot(offset, buffer.size)
-            placed.append(buffer)
+            insort(placed, (offset, offset + size, buffer.first, buffer.last))
             end = max(end, offset + size)
         bounded(end, "arena")
         return end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -30,9 +31,10 @@ print(engine.step.from_cache, 'numba' in sys.modules, 'onnx' in sys.modules, y.t
 """
 
 
-def load_in_a_new_process(path: Path, cache: Path) -> list[str]:
-    env = {**os.environ, "STREAMRNN_CACHE": str(cache)}
-    done = subprocess.run([sys.executable, "-c", LOAD, str(path)], env=env, capture_output=True, text=True, check=True)
+def load_in_a_new_process(path: Path, cache: Path, **variables: str) -> list[str]:
+    env = {**os.environ, "STREAMRNN_CACHE": str(cache), **variables}
+    command = [sys.executable, "-c", LOAD, str(path)]
+    done = subprocess.run(command, env=env, cwd=path.parent, capture_output=True, text=True, check=True)
     return done.stdout.split(maxsplit=3)
 
 
@@ -55,6 +57,24 @@ def test_an_altered_object_in_the_cache_is_built_anew(tmp_path: Path) -> None:
     again = load_in_a_new_process(tmp_path / "m.srnn", tmp_path / "cache")
     assert again[0] == "False"
     assert again[3] == first[3]
+
+
+def test_an_edited_kernel_another_cpu_and_another_model_are_built_anew(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    recurrent_engine().save(tmp_path / "m.srnn")
+    recurrent_engine(hidden=9).save(tmp_path / "other.srnn")
+    edited = tmp_path / "edited" / "streamrnn"
+    shutil.copytree(Path(streamrnn.__file__).parent, edited, ignore=shutil.ignore_patterns("__pycache__"))
+    with open(edited / "kernels" / "gates.py", "a") as source:
+        source.write("\n# edited\n")
+    first = load_in_a_new_process(tmp_path / "m.srnn", cache)
+    assert load_in_a_new_process(tmp_path / "other.srnn", cache)[0] == "False"
+    assert load_in_a_new_process(tmp_path / "m.srnn", cache, NUMBA_CPU_NAME="generic")[0] == "False"
+    changed = load_in_a_new_process(tmp_path / "m.srnn", cache, PYTHONPATH=str(edited.parent))
+    assert changed[0] == "False"
+    assert changed[3] == first[3]
+    for again in ({}, {"NUMBA_CPU_NAME": "generic"}, {"PYTHONPATH": str(edited.parent)}):
+        assert load_in_a_new_process(tmp_path / "m.srnn", cache, **again)[0] == "True"
 
 
 def test_the_cache_is_readable_by_its_owner_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

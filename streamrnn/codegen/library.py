@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from streamrnn.codegen.compiler import compiler
 from streamrnn.errors import StreamRNNError
 from streamrnn.kernels._jit import Kernel
 
@@ -39,13 +38,9 @@ def compile_missing(kernels: Iterable[Kernel], notify: Callable[[str], None] = l
     if not missing:
         return
     notify(f"compiling {len(missing)} kernels (once per machine)")
-    command = [sys.executable, "-P", "-m", "streamrnn.kernels._compile", str(cache_folder()), *(k.address for k in missing)]
-    env = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_")}
-    env["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
-    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
-    if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise StreamRNNError(f"the kernel compiler failed ({reason}); run it by itself to see more: {' '.join(command)}")
+    for kernel in missing:
+        if not kernel_file(kernel).exists():  # another process may have made it by now
+            compiler().compile(kernel, kernel_file(kernel))
 
 
 def kernel_bitcode(kernel: Kernel) -> bytes:

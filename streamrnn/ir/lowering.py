@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from streamrnn.ir.graph import Array
@@ -32,7 +32,7 @@ class Place:
 
     def at(self, elements: int) -> Place:
         """The place `elements` further on in the same buffer."""
-        return replace(self, offset=self.offset + elements)
+        return Place(self.buffer, self.dtype, self.offset + elements, self.moves)
 
     def as_bytes(self) -> Place:
         """The same place in bytes."""

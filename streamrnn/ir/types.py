@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache, cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -29,54 +30,58 @@ class DType(Enum):
     U8 = "uint8"
     BOOL = "bool"
 
-    @property
+    @cached_property
     def numpy(self) -> np.dtype[np.generic]:
         return np.dtype(self.value)
 
-    @property
+    @cached_property
     def stored(self) -> np.dtype[np.generic]:
         """What kernels see in memory: NumPy's type, but the bits of a float16."""
         return np.dtype("uint16") if self is DType.F16 else self.numpy
 
-    @property
+    @cached_property
     def ctype(self) -> str:
         """Name of this type in kernel signatures: f32, i64, u8, b1 ..."""
         return "b1" if self is DType.BOOL else self.value[0] + self.value.lstrip("abcdefghijklmnopqrstuvwxyz")
 
-    @property
+    @cached_property
     def wide(self) -> str:
         """C type in which scalar functions of element loops compute: integers of every width that fits are int64 there, and
         what they give is cut to its width again."""
         return "i64" if self.is_integer and self is not DType.U64 else self.ctype
 
-    @property
+    @cached_property
     def pointer(self) -> str:
         """Name of a pointer to this type in kernel signatures."""
         return f"{self.ctype}p"
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Bytes per element."""
         return self.numpy.itemsize
 
-    @property
+    @cached_property
     def is_float(self) -> bool:
         return self.numpy.kind == "f"
 
-    @property
+    @cached_property
     def is_integer(self) -> bool:
         return self.numpy.kind in "iu"
 
     @staticmethod
     def of(array: npt.ArrayLike | np.dtype[np.generic]) -> DType:
         """The DType of an array or NumPy dtype. Raises ValueError for one that no step can hold."""
-        dtype = array if isinstance(array, np.dtype) else np.asarray(array).dtype
-        return DType(dtype.name)
+        return _named(array if isinstance(array, np.dtype) else np.asarray(array).dtype)
 
     @staticmethod
     def of_ctype(ctype: str) -> DType:
         """The DType of that name in kernel signatures."""
         return next(dtype for dtype in DType if dtype.ctype == ctype)
+
+
+@cache
+def _named(dtype: np.dtype[np.generic]) -> DType:
+    return DType(dtype.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,8 @@
-"""The compiling process: `python -m streamrnn.kernels._compile FOLDER ADDRESS...` writes one bitcode file per kernel.
+"""The compiling process: `python -m streamrnn.kernels._compile` writes one bitcode file for each line that it reads.
+
+A line is the JSON list [address of a kernel, its key, file]; the answer is one line, a JSON string: why it failed, empty where
+it did not. The process ends with its input, or when nothing comes for a while. All sources are read before the first line, so
+what is compiled later is what the keys say.
 
 It runs apart from the user's program for two reasons. Numba's own LLVM passes must be off, or helpers compiled for this
 host would bring their vector widths along to other targets; and that switch is global to a process. And the user's program
@@ -10,12 +14,21 @@ and return pointers are gone.
 
 from __future__ import annotations
 
+import importlib
+import json
+import os
 import sys
+import threading
+import traceback
 from pathlib import Path
+from typing import IO
 
 from streamrnn.files import write_aside
-from streamrnn.kernels._jit import Kernel, find_kernel, llvm_type
+from streamrnn.kernels._jit import Kernel, find_kernel, kernel_sources, llvm_type
 from streamrnn.kernels.simd import ONE_REGISTER
+
+#: seconds without a request after which the process ends: it holds some 200 MB
+IDLE = 20.0
 
 
 def _numba_passes_off() -> None:
@@ -75,12 +88,32 @@ def kernel_bitcode(kernel: Kernel) -> bytes:
     return bytes(module.as_bitcode())
 
 
-def main(folder: str, addresses: list[str]) -> None:
+def main(requests: IO[str], answers: IO[str]) -> None:
+    """Answer all requests."""
     _numba_passes_off()
-    for address in addresses:
-        kernel = find_kernel(address)
-        write_aside(Path(folder) / f"{kernel.key}.bc", kernel_bitcode(kernel))
+    importlib.import_module("streamrnn.kernels._lanes")
+    kernel_sources()
+    while True:
+        idle = threading.Timer(IDLE, os._exit, (0,))
+        idle.start()
+        line = requests.readline()
+        idle.cancel()
+        if not line:
+            return
+        address, key, file = json.loads(line)
+        reason = ""
+        try:
+            kernel = find_kernel(address)
+            if kernel.key != key:
+                raise RuntimeError("sources of kernels were edited while the program ran; start it again")
+            write_aside(Path(file), kernel_bitcode(kernel))
+        except Exception as error:
+            traceback.print_exc()
+            reason = f"{type(error).__name__}: {error}"
+        print(json.dumps(reason), file=answers, flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever else is printed is no answer
+    main(sys.stdin, answers)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -144,14 +145,14 @@ class _Parts:
         """One of them, for what they have in common."""
         return self.filters[0]
 
-    @property
+    @cached_property
     def room(self) -> tuple[Pair, Pair]:
         """(rows, columns) of zeros in front of the input and behind it."""
         begins, ends = zip(*((f.begin, f.end) for f in self.filters), strict=True)
         (top, left), (bottom, right) = ((max(0, *sides) for sides in zip(*pairs, strict=True)) for pairs in (begins, ends))
         return (top, left), (bottom, right)
 
-    @property
+    @cached_property
     def full(self) -> Pair:
         """Rows and columns with padding."""
         (top, left), (bottom, right) = self.room

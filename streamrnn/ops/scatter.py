@@ -137,7 +137,7 @@ class ScatterND(_Scatter):
         tuples = value.reshape(-1, depth).astype(np.int64)
         places = np.where(tuples < 0, tuples + x.shape[:depth], tuples) @ np.array(contiguous(x.shape)[:depth])
         rows = evenly_spaced(places)
-        if rows is None or min(step for _, step in rows) < 0 or len(np.unique(places)) < len(places):
+        if rows is None or min(step for _, step in rows) < 0 or not np.diff(np.sort(places)).all():
             return False
         sizes, steps = ([row[i] for row in rows] for i in (0, 1))
         box, y = (*sizes, math.prod(x.shape[depth:])), low.update(0, 0)
