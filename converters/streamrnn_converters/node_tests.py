@@ -252,7 +252,7 @@ def _result(case: Case, rep: Rep | StreamRNNError) -> Result:
     except AssertionError as error:
         text = str(error).strip()
         return made("disputed", DISPUTED[case.name], text) if case.name in DISPUTED else made("failed", detail=text)
-    constant = bool(rep.bound) and len(rep.bound) == len(rep.model.inputs)
+    constant = bool(rep.bound) and not rep.graph(_arrays(inputs)).inputs
     if REASONS[RANDOM](case):
         return made("refused", RANDOM)
     return made("passed", bound=rep.bound, constant=constant)
