@@ -187,7 +187,6 @@ REASONS: Mapping[str, Callable[[Case], bool]] = {
     "strings": lambda case: "STRING" in case.types,
     "float8, float4, int4, int2": lambda case: any(kind.startswith(_SMALL) for kind in case.types),
     "bfloat16": lambda case: "BFLOAT16" in case.types,
-    "optional values": lambda case: "optional_type" in case.types,
     "training": _training,
     RANDOM: lambda case: bool({"Bernoulli", "RandomUniformLike"} & case.ops),
 }
