@@ -27,15 +27,16 @@ Ask: TypeAlias = Callable[[str, str], Array]
 
 @dataclass(frozen=True)
 class Given:
-    """A model whose inputs are all tensors, and these tensors by name."""
+    """A model whose inputs are all tensors, and these tensors by name. made: the nodes that make the file's inputs of them."""
 
     model: RawModel
     arrays: Mapping[str, Array]
+    made: tuple[RawNode, ...]
 
     @property
     def form(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
         """What decides the compiled model as far as shapes do: each array's, and what the sequences are made of."""
-        made = ((f"{node.op} {node.name}", (len(node.inputs),)) for node in self.model.nodes)
+        made = ((f"{node.op} {node.name}", (len(node.inputs),)) for node in self.made)
         return (*((name, array.shape) for name, array in self.arrays.items()), *made)
 
 
@@ -74,7 +75,7 @@ def unpacked(model: RawModel, values: Mapping[str, Any]) -> Given:
 
     for declared in model.inputs:
         enter(declared, values[declared.name])
-    return Given(replace(model, inputs=tuple(inputs), nodes=(*nodes, *model.nodes)), arrays)
+    return Given(replace(model, inputs=tuple(inputs), nodes=(*nodes, *model.nodes)), arrays, tuple(nodes))
 
 
 def with_tensors_out(model: RawModel, ask: Ask) -> tuple[RawModel, dict[str, Layout]]:
