@@ -58,6 +58,9 @@ class TestConv(Contract):
         conv((1, 3, 9, 6), 17, (3, 2), pads=(1, 1, 0, 0), time=3),
         conv((1, 4, 6, 18), 4, (3, 3), group=4, pads=(2, 1, 0, 1), dilations=(1, 2), time=2),
         conv((1, 4, 3, 18), 6, (1, 1), time=2),
+        conv((2, 3, 5, 4, 6), 5, (2, 3, 2), pads=(1, 1, 0, 0, 1, 1), dilations=(2, 1, 1)),
+        conv((1, 4, 6, 3, 18), 6, (3, 1, 3), group=2, strides=(2, 1, 1), pads=(2, 0, 1, 1, 0, 1), time=2),
+        conv((1, 2, 3, 6, 4), 3, (2, 3, 2), strides=(1, 2, 1), time=3),
         conv((1, 4, 6), 5, (2,), time=1, refused="input channels"),
         conv((1, 4, 8), 5, (3,), time=2, strides=(2,), auto_pad="SAME_UPPER", refused="SAME"),
     ]
@@ -145,9 +148,14 @@ def test_a_filter_that_is_a_stream_is_refused() -> None:
         _ = moving.step_graph
 
 
-def test_three_spatial_dimensions_are_refused_with_node_reason_and_remedy() -> None:
-    with pytest.raises(UnsupportedError, match=r"node 'node' \(Conv\): 3 spatial dimensions.*batch"):
-        _ = conv((1, 1, 2, 2, 2), 1, (1, 1, 1)).engine
+def test_four_spatial_dimensions_are_refused_with_node_reason_and_remedy() -> None:
+    with pytest.raises(UnsupportedError, match=r"node 'node' \(Conv\): 4 spatial dimensions.*batch"):
+        _ = conv((1, 1, 2, 2, 2, 2), 1, (1, 1, 1, 1)).engine
+
+
+def test_windows_over_three_dimensions_that_meet_too_much_are_refused_before_memory_is_taken() -> None:
+    with pytest.raises(UnsupportedError, match=r"node 'node' \(Conv\): its windows over three dimensions meet more than"):
+        _ = conv((1, 1, 9, 1000, 1000), 1, (1000, 1, 1), pads=(500, 0, 0, 500, 0, 0)).engine
 
 
 @pytest.mark.parametrize(

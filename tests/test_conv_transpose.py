@@ -66,6 +66,9 @@ class TestConvTranspose(Contract):
         conv((1, 4, 12), 6, (3,), auto_pad="SAME_UPPER", time=2),
         conv((1, 4, 12, 1), 6, (1, 4), time=2),
         conv((5, 2, 3), 4, (3,), strides=(2,), time=0),
+        conv((2, 3, 4, 3, 5), 4, (3, 2, 2), strides=(2, 1, 3), pads=(1, 0, 1, 0, 1, 1), dilations=(1, 2, 1)),
+        conv((1, 4, 6, 2, 17), 6, (3, 1, 2), group=2, time=2),
+        conv((1, 2, 3, 2, 4), 3, (1, 2, 1), strides=(2, 2, 2), output_padding=(1, 0, 1)),
         conv((1, 4, 6), 5, (2,), time=1, refused="input channels"),
         conv((1, 4, 8), 5, (3,), time=2, strides=(2,), refused="gives 2 frames of output for each frame of input"),
         conv((1, 4, 8), 5, (3,), time=2, output_shape=(8,), refused="output_shape"),
@@ -74,15 +77,15 @@ class TestConvTranspose(Contract):
 
 @st.composite
 def geometries(draw: st.DrawFn, most_first_stride: int = 4) -> dict[str, Any]:
-    """A transposed convolution of one or two dimensions and at most some ten thousand multiply-adds, with an output."""
+    """A transposed convolution of one to three dimensions and at most some ten thousand multiply-adds, with an output."""
     groups = draw(st.sampled_from((1, 1, 2, 3)))
     per_group = draw(st.integers(1, 4)), draw(st.integers(1, 9))
     if draw(st.booleans()):  # depthwise
         groups, per_group = draw(st.integers(2, 20)), (1, draw(st.integers(1, 2)))
-    rank = draw(st.integers(1, 2))
+    rank = draw(st.integers(1, 3))
     kernel, dilations = (tuple(draw(st.integers(1, n)) for _ in range(rank)) for n in (5, 3))
-    strides = tuple(draw(st.integers(1, n)) for n in (most_first_stride, 4)[:rank])
-    sizes = tuple(draw(st.integers(1, 40 if rank == 1 else 9)) for _ in range(rank))
+    strides = tuple(draw(st.integers(1, n)) for n in (most_first_stride, 4, 4)[:rank])
+    sizes = tuple(draw(st.integers(1, (40, 9, 4)[rank - 1])) for _ in range(rank))
     extra = tuple(draw(st.integers(0, s - 1)) for s in strides)
     full = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(sizes, strides, kernel, dilations, strict=True)]
     begin = tuple(draw(st.integers(0, min(5, n - 1))) for n in full)
@@ -112,7 +115,7 @@ def test_any_geometry_over_time_gives_the_whole_clip(geometry: dict[str, Any]) -
     stream_gives_the_whole_clip(conv(**geometry, time=2))
 
 
-TESTS = [test for test in node_tests("ConvTranspose") if np.asarray(test.inputs["X"]).ndim < 5]
+TESTS = list(node_tests("ConvTranspose"))
 
 
 def as_case(test: NodeTest) -> Case:
@@ -121,9 +124,9 @@ def as_case(test: NodeTest) -> Case:
     return Case("ConvTranspose", tuple(np.asarray(test.inputs[n]) for n in test.node.input), attrs)
 
 
-def test_the_standard_has_tests_of_one_and_two_dimensions() -> None:
+def test_the_standard_has_tests_of_one_to_three_dimensions() -> None:
     assert len(TESTS) >= 9
-    assert {np.asarray(test.inputs["X"]).ndim for test in TESTS} == {3, 4}
+    assert {np.asarray(test.inputs["X"]).ndim for test in TESTS} == {3, 4, 5}
 
 
 @pytest.mark.parametrize("test", TESTS, ids=str)
@@ -143,9 +146,9 @@ def test_nothing_is_scattered_and_each_phase_meets_its_own_taps_alone() -> None:
     assert sum(call.work for call in calls[1:]) == 24 * 2 * 2 * 256
 
 
-def test_three_spatial_dimensions_are_refused_with_node_reason_and_remedy() -> None:
-    with pytest.raises(UnsupportedError, match=r"node 'node' \(ConvTranspose\): 3 spatial dimensions.*batch"):
-        _ = conv((1, 1, 2, 2, 2), 1, (1, 1, 1)).engine
+def test_four_spatial_dimensions_are_refused_with_node_reason_and_remedy() -> None:
+    with pytest.raises(UnsupportedError, match=r"node 'node' \(ConvTranspose\): 4 spatial dimensions.*batch"):
+        _ = conv((1, 1, 2, 2, 2, 2), 1, (1, 1, 1, 1)).engine
 
 
 @pytest.mark.parametrize(

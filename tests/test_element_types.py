@@ -161,6 +161,35 @@ def test_float64_is_computed_in_float64(op: str) -> None:
     np.testing.assert_array_equal(compiled(Case(op, (a, b), live=(0, 1)))[0], expected)
 
 
+#: functions of one float64: where they are tried, and whether this onnxruntime has them
+_X = np.random.default_rng(9).standard_normal(_SHAPE) * 3
+_FUNCTIONS: dict[str, tuple[Array, bool]] = {
+    **dict.fromkeys(("Exp", "Floor", "Ceil", "Round", "Sigmoid", "Tanh", "Reciprocal", "Relu"), (_X, True)),
+    "IsInf": (_X, True),
+    **dict.fromkeys(("Sinh", "Cosh", "Asinh", "Softplus", "ThresholdedRelu", "LeakyRelu"), (_X, False)),
+    **dict.fromkeys(("Sqrt", "Log"), (np.abs(_X) + 0.1, True)),
+    "Acosh": (np.abs(_X) + 1, False),
+    "Atanh": (np.tanh(_X), False),
+}
+
+
+class TestDouble(Contract):
+    cases = [  # noqa: RUF012
+        *(Case(op, (x,), time={0: 0}, onnx=known) for op, (x, known) in _FUNCTIONS.items()),
+        *(Case("Mod", (_X, _X[::-1].copy()), {"fmod": fmod}, live=(0, 1), onnx=bool(fmod)) for fmod in (0, 1)),
+        Case("PRelu", (_X, np.array([0.1, -0.2, 0.3, 1.5, 0])), onnx=False),
+    ]
+
+
+@pytest.mark.parametrize("op", [*_FUNCTIONS, "Softmax", "LogSoftmax", "ReduceLogSum", "ReduceLogSumExp", "ReduceL2"])
+def test_functions_of_float64_have_its_precision(op: str) -> None:
+    x = np.abs(_X) if op == "ReduceLogSum" else _FUNCTIONS.get(op, (_X, True))[0]
+    case = Case(op, (x,))
+    for [found] in (compiled(case), plain(case)):
+        assert found.dtype == case.reference[0].dtype
+        np.testing.assert_allclose(found, case.reference[0], rtol=2e-15, atol=2e-15)
+
+
 # -- float16 ----------------------------------------------------------------------------------------------------------
 
 

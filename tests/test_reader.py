@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from onnx_files import BOOL, F32, I64, branch, make, noise, save
+from onnx_files import BOOL, F32, I64, branch, make, noise, run_graph, save
+from streamrnn_converters import convert
 from streamrnn_converters.onnx.raw import RawModel
 from streamrnn_converters.onnx.reader import read_model
 from streamrnn_converters.passes.fold import fold
@@ -164,12 +165,33 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
             read_model(path)
 
 
-@pytest.mark.parametrize(("opset", "message"), [(6, "at least 7"), (9999, "pip install -U onnx")])
-def test_opsets_outside_the_known_range_are_refused(tmp_path: Path, opset: int, message: str) -> None:
+def test_opsets_newer_than_the_installed_onnx_are_refused(tmp_path: Path) -> None:
+    proto = good()
+    proto.opset_import[0].version = 9999
+    with pytest.raises(UnsupportedError, match="pip install -U onnx"):
+        read(proto, tmp_path)
+
+
+@pytest.mark.parametrize("opset", [1, 6])
+def test_of_opsets_before_7_the_ops_that_have_not_changed_until_then_are_read(tmp_path: Path, opset: int) -> None:
+    """Not and Shape are as old as ONNX; Add broadcast by an attribute."""
+    nodes = [helper.make_node("Not", ["b"], ["y"]), helper.make_node("Add", ["x", "x"], ["z"])]
+    proto = make(nodes, [("b", BOOL, [2]), ("x", F32, [2])], [("y", BOOL, [2]), ("z", F32, [2])], opset=opset)
+    not_, add = read(proto, tmp_path).nodes
+    assert not not_.problem
+    assert f"opset {opset} is not that of opset 7" in add.problem
+    b = np.array([True, False])
+    path = save(proto, tmp_path)
+    assert np.array_equal(run_graph(convert(path, outputs=["y"], mode="window"), {"b": b})[0], ~b)
+    with pytest.raises(UnsupportedError, match="version_converter"):
+        convert(path, mode="window")
+
+
+@pytest.mark.parametrize("opset", [0, -1])
+def test_there_is_no_opset_below_1(tmp_path: Path, opset: int) -> None:
     proto = good()
     proto.opset_import[0].version = opset
-    with pytest.raises(UnsupportedError, match=message):
-        read(proto, tmp_path)
+    assert all("no op of that name" in node.problem for node in read(proto, tmp_path).nodes)
 
 
 def test_a_later_file_format_is_refused(tmp_path: Path) -> None:

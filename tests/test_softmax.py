@@ -23,6 +23,8 @@ class TestSoftmax(Contract):
                 Case(op, (floats(5, 4, 3, 2) - 100,), {"axis": 0}, time={0: 0}, refused="over time"),
                 Case(op, (floats(6, 2, 3, 6),), {"axis": 1, "flatten": 1}, onnx=False, time={0: 0}),
                 Case(op, (floats(6, 2, 3, 6),), {"axis": 1, "flatten": 1}, onnx=False, time={0: 2}, refused="over time"),
+                Case(op, (floats(7, 3, 7).astype(np.float64),), time={0: 0}),
+                Case(op, (floats(8, 2, 5, 3).astype(np.float64),), {"axis": 1}, time={0: 2}),
             )
         ),
     ]
@@ -40,6 +42,7 @@ class TestHardmax(Contract):
     cases = [  # noqa: RUF012
         Case("Hardmax", (floats(1, 3, 20),), time={0: 0}),
         Case("Hardmax", (floats(2, 3, 4, 5),), {"axis": 1}, time={0: 2}),
+        Case("Hardmax", (floats(5, 3, 4).astype(np.float64),), onnx=False),
         Case("Hardmax", (np.array([[1, 3, 3, 2], [0, 0, 0, 0]], np.float32),)),
         Case("Hardmax", (floats(3, 2, 3, 4),), {"axis": 1, "flatten": 1}, onnx=False),
         Case("Hardmax", (floats(4, 6, 4),), {"axis": 0}, time={0: 0}, refused="of all time"),
@@ -74,8 +77,13 @@ def test_a_row_has_the_same_bits_alone_and_among_neighbours(op: str, columns: in
 
 @pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
 @pytest.mark.parametrize("shape", [(20,), (20, 2)])
-def test_nan_reaches_the_whole_row_and_large_numbers_do_not_overflow(op: str, shape: tuple[int, ...]) -> None:
-    x = np.full(shape, 3e38, np.float32)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nan_reaches_the_whole_row_and_large_numbers_do_not_overflow(op: str, shape: tuple[int, ...], dtype: str) -> None:
+    x = np.full(shape, 0.99 * np.finfo(dtype).max, dtype)
+    x[:2] = -np.inf
+    if op == "Softmax":
+        assert np.isfinite(run(Case(op, (x,), {"axis": 0}))).all()
+    x[:2] = x[2]
     assert np.isfinite(run(Case(op, (x,), {"axis": 0}))).all()
     x[5] = np.nan
     assert np.isnan(run(Case(op, (x,), {"axis": 0}))).all()

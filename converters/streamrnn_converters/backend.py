@@ -3,7 +3,8 @@
 One run is one call of the model: a step in window mode without states. A compiled step has fixed shapes, so a model is compiled
 at its first run with arrays of these shapes and kept for the next one. An input becomes a constant of the compiled step exactly
 where the conversion says that a value computed from it must be one: it decides a shape (the target of a Reshape), or it is a
-packed weight (the filter of a Conv); such a model is kept for these values. Every other input stays an input.
+packed weight (the filter of a Conv); such a model is kept for these values. Every other input stays an input. Sequences and
+optional values are taken and given as what they hold, see `containers`.
 
 Source: onnx/backend/base.py, "Implementing an ONNX backend" in the ONNX documentation.
 """
@@ -20,59 +21,61 @@ from onnx.backend.base import Backend, BackendRep, Device, DeviceType, namedtupl
 
 from streamrnn import Engine, Stream
 from streamrnn.errors import InputError, OpenValueError, StreamRNNError, UnsupportedError
+from streamrnn.ir.evaluate import evaluate
 from streamrnn.ir.graph import Array, Graph
 from streamrnn.planner import make_plan
+from streamrnn_converters.containers import Given, Layout, asking, packed, unpacked, with_tensors_out
 from streamrnn_converters.importer import convert_model
 from streamrnn_converters.onnx.raw import RawModel
 from streamrnn_converters.onnx.reader import read_bytes
 from streamrnn_converters.options import Options
-from streamrnn_converters.passes.fold import known
+from streamrnn_converters.passes.fold import fold, known
 
-_Signature = tuple[tuple[int, ...], ...]
-_Key = tuple[_Signature, tuple[bytes, ...]]
+_Key = tuple[object, tuple[bytes, ...]]
 
 
 class Rep(BackendRep):
     """A model that is compiled for the shapes it is run with.
 
-    bound: the inputs that the last run needed as constants.
+    bound: the inputs that the last run needed as constants; the items of a sequence have names of their own.
     """
 
     def __init__(self, model: RawModel) -> None:
         self.model = model
         self.bound: tuple[str, ...] = ()
-        self._graphs: dict[_Key, Graph] = {}
+        self._graphs: dict[_Key, tuple[Graph, dict[str, Layout]]] = {}
         self._engines: dict[_Key, Engine] = {}
-        self._bound: dict[_Signature, tuple[str, ...]] = {}
+        self._bound: dict[object, tuple[str, ...]] = {}
         self._results = namedtupledict("Outputs", [o.name for o in model.outputs])
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
         """The model's outputs, by position and by name.
 
         inputs: arrays in the order of the model's inputs (those with an initializer left out), a dict of them by name, or the
-                only one.
+                only one. A sequence is a list of arrays, an optional value that is not there is None; so they come out too.
 
         Raises InputError where they do not fit the model, and what `convert` raises.
         """
-        arrays = self._named(inputs)
-        key = self._key(arrays)
-        engine = self._engines.get(key) or self._engines.setdefault(key, Engine(self._graphs[key]))
+        given = self._given(inputs)
+        key = self._key(given)
+        graph, layouts = self._graphs[key]
+        engine = self._engines.get(key) or self._engines.setdefault(key, Engine(graph))
         stream = Stream(engine)
         for port in engine.plan.inputs:
-            array = arrays[port.name]
+            array = given.arrays[port.name]
             if array.dtype != port.type.dtype.numpy:
                 raise InputError(f"input '{port.name}' is {array.dtype}, the model takes {port.type}")
             view = stream.inputs[port.name]
             view[...] = array.reshape(view.shape)
         stream.step()
-        shapes = {port.name: port.type.shape for port in engine.plan.outputs}
-        return self._results(*(stream.outputs[o.name].reshape(shapes[o.name]).copy() for o in self.model.outputs))
+        found = {port.name: stream.outputs[port.name].reshape(port.type.shape).copy() for port in engine.plan.outputs}
+        return self._results(*(packed(layouts[o.name], found) for o in self.model.outputs))
 
     def graph(self, inputs: Any) -> Graph:
         """The step graph that `run` compiles for these inputs. Raises as `run` does."""
-        return self._graphs[self._key(self._named(inputs))]
+        return self._graphs[self._key(self._given(inputs))][0]
 
-    def _named(self, inputs: Any) -> dict[str, Array]:
+    def _given(self, inputs: Any) -> Given:
         names = [i.name for i in self.model.inputs]
         if isinstance(inputs, np.ndarray | np.generic):
             inputs = [inputs]
@@ -82,29 +85,37 @@ class Rep(BackendRep):
             inputs = dict(zip(names, inputs, strict=True))
         if set(inputs) != set(names):
             raise InputError(f"inputs {sorted(inputs)} were given, the model takes {names}")
-        for declared in self.model.inputs:
-            if not declared.ranked and declared.dtype in ("sequence", "optional", "map", "sparse_tensor"):
-                raise UnsupportedError(f"input '{declared.name}' is of type {declared.dtype}, which a step cannot take")
-        return {name: np.asarray(inputs[name]) for name in names}
+        return unpacked(self.model, inputs)
 
-    def _key(self, arrays: Mapping[str, Array]) -> _Key:
-        """What decides the compiled model: the shapes of all inputs and the values of those that are bound. Its graph is made
-        if it is not there."""
-        signature = tuple(array.shape for array in arrays.values())
-        self.bound = self._bound.get(signature, ())
+    def _key(self, given: Given) -> _Key:
+        """What decides the compiled model: the form of the inputs and the values of those that are bound. Its graph is made if
+        it is not there."""
+        self.bound = self._bound.get(given.form, ())
         while True:
-            key = signature, tuple(arrays[name].tobytes() for name in self.bound)
+            key = given.form, tuple(given.arrays[name].tobytes() for name in self.bound)
             if key in self._graphs:
                 return key
             try:
-                graph = convert_model(self.model, self._options(arrays))
-                make_plan(graph)
-                self._graphs[key] = graph
+                self._graphs[key] = self._converted(given)
             except OpenValueError as error:
                 more = [name for name in error.inputs if name not in self.bound]
                 if not more:
                     raise
-                self.bound = self._bound[signature] = (*self.bound, *more)
+                self.bound = self._bound[given.form] = (*self.bound, *more)
+
+    def _converted(self, given: Given) -> tuple[Graph, dict[str, Layout]]:
+        """The step graph, and what its outputs are of the model's."""
+        options = self._options(given.arrays)
+        bind = {name: np.asarray(value) for name, value in options.bind.items()}
+
+        def ask(op: str, name: str) -> Array:
+            (answer,) = evaluate(fold(asking(given.model, op, name), options.shape, bind), [])
+            return answer
+
+        model, layouts = with_tensors_out(given.model, ask)
+        graph = convert_model(model, options)
+        make_plan(graph)
+        return graph, layouts
 
     def _options(self, arrays: Mapping[str, Array]) -> Options:
         return Options(

@@ -341,6 +341,25 @@ def to_half(typing: Any, x: Any) -> Any:
     return types.uint16(types.float32), generate
 
 
+@intrinsic
+def bits_of_double(typing: Any, x: Any) -> Any:
+    return types.int64(types.float64), lambda context, builder, sig, args: builder.bitcast(args[0], _I64)
+
+
+@intrinsic
+def double_of_bits(typing: Any, bits: Any) -> Any:
+    return types.float64(types.int64), lambda context, builder, sig, args: builder.bitcast(args[0], ir.DoubleType())
+
+
+@intrinsic
+def sqrt_double(typing: Any, x: Any) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.DoubleType(), [ir.DoubleType()])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.sqrt.f64"), args)
+
+    return types.float64(types.float64), generate
+
+
 fma = _generic(lambda b, vector, a: _llvm(b, "fmuladd", vector, a), 3)
 nearest = _generic(_nearest, 1)
 copysign = _generic(lambda b, vector, a: _llvm(b, "copysign", vector, a), 2)

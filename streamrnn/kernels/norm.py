@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamrnn.kernels._jit import device, f32, f32p, i64, kernel
+from streamrnn.kernels._jit import device, f32, f32p, f64p, i64, kernel
+from streamrnn.kernels.double import ZERO as ZERO_OF_DOUBLE
+from streamrnn.kernels.double import exp as exp_of_double
+from streamrnn.kernels.double import log as log_of_double
 from streamrnn.kernels.math import exp, log
 from streamrnn.kernels.reduce import add, fold, fold_columns, maximum
 from streamrnn.kernels.simd import (
@@ -156,6 +159,24 @@ def group_norm(batch: i64, groups: i64, channels: i64, n: i64, epsilon: f32, sca
 def over_norm(x: f32, size: f32) -> f32:
     """x / size, and 0 where the size is 0."""
     return x / size if size != ZERO else ZERO
+
+
+@kernel
+def softmax_plain(outer: i64, n: i64, inner: i64, logarithm: i64, x: f64p, y: f64p) -> None:
+    """`softmax_columns` of float64, one number after the other."""
+    for r in range(outer):
+        for i in range(inner):
+            first, behind = r * n * inner + i, (r + 1) * n * inner + i
+            top = x[first]
+            for k in range(first, behind, inner):
+                top = max(top, x[k])
+            total = ZERO_OF_DOUBLE
+            for k in range(first, behind, inner):
+                y[k] = exp_of_double(x[k] - top)
+                total += y[k]
+            shift = log_of_double(total)
+            for k in range(first, behind, inner):
+                y[k] = x[k] - top - shift if logarithm != 0 else y[k] / total
 
 
 @kernel

@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from streamrnn.kernels._jit import b1, device, f32, f32p, f64, i64, i64p, kernel, u64
+from streamrnn.kernels.double import log as log_of_double
+from streamrnn.kernels.double import sqrt as sqrt_of_double
 from streamrnn.kernels.math import exp, log
 from streamrnn.kernels.simd import LANES, Real, above, below, copysign, load_lanes, splat, sqrt, vload, vstore
 
@@ -164,6 +166,16 @@ def size_of(x: i64) -> i64:
 @device
 def mean_of_floats(s: f64, count: i64) -> f64:
     return s / np.float64(count)
+
+
+@device
+def root_of_double(s: f64, count: i64) -> f64:
+    return sqrt_of_double(s)
+
+
+@device
+def logarithm_of_double(s: f64, count: i64) -> f64:
+    return log_of_double(s)
 
 
 @device

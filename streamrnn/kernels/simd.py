@@ -158,6 +158,24 @@ def to_half(x: Any) -> Any:
 
 
 @Primitive
+def bits_of_double(x: Any) -> Any:
+    """The bits of a float64 as an int64."""
+    return np.float64(x).view(np.int64)
+
+
+@Primitive
+def double_of_bits(bits: Any) -> Any:
+    """The float64 with these bits (int64)."""
+    return np.int64(bits).view(np.float64)
+
+
+@Primitive
+def sqrt_double(x: Any) -> Any:
+    """Square root of a float64, correctly rounded; NaN below zero."""
+    return np.sqrt(np.float64(x))
+
+
+@Primitive
 def quadrant(x: Real) -> Real:
     """The whole number nearest to |x| / (pi / 2), modulo 4; x is finite and |x| at least 0.5."""
     return np.vectorize(lambda v: _quarter_turns(v)[0], otypes=[np.float32])(x)[()]

@@ -108,37 +108,38 @@ class Filters:
 
 
 def pair(values: Sequence[int], one: int) -> Pair:
-    """(rows, columns) of one or two values; `one` for the rows of a 1-D convolution."""
-    return (one, values[0]) if len(values) == 1 else (values[0], values[1])
+    """(rows, columns): the last two values, or `one` for the rows of a 1-D convolution."""
+    return (one, values[0]) if len(values) == 1 else (values[-2], values[-1])
 
 
-def check_dimensions(site: Site, window: Spatial) -> None:
-    """UnsupportedError where a node has more than two spatial dimensions."""
-    if len(window.kernel) > 2:
+def check_dimensions(site: Site, window: Spatial, most: int) -> None:
+    """UnsupportedError where a node has more than `most` spatial dimensions."""
+    if len(window.kernel) > most:
         raise UnsupportedError(
-            f"node '{site.node.name}' ({site.node.op}): {len(window.kernel)} spatial dimensions; one and two are supported, "
+            f"node '{site.node.name}' ({site.node.op}): {len(window.kernel)} spatial dimensions; up to {most} are supported, "
             f"bring the others into the batch"
         )
 
 
-def lower_filters(filters: Sequence[Filters], low: Lowering) -> None:
-    """Emit the calls that compute output 0 from input 0. The filters differ in W, begin, out, y_steps and y_start only; what
+def lower_filters(filters: Sequence[Filters], low: Lowering, x: Place) -> None:
+    """Emit the calls that compute output 0 from x. The filters differ in W, begin, out, y_steps and y_start only; what
     they give are different elements of Y."""
-    parts = _Parts(tuple(filters))
+    parts = _Parts(tuple(filters), x)
     first = parts.filters[0]
     if len(parts.filters) == 1 and first.W.shape[3:] == first.strides == (1, 1) and not parts.padded and parts.dense:
-        parts = _Parts((first.flat(),))
+        parts = _Parts((first.flat(),), x)
     elif all(f.out[1] == 1 for f in parts.filters) and any(f.out[0] > 1 for f in parts.filters):
-        parts = _Parts(tuple(f.turned() for f in parts.filters))
+        parts = _Parts(tuple(f.turned() for f in parts.filters), x)
     _, way = min(_WAYS, key=lambda way: way[0](parts))
     way(parts, low)
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """Filters that share one input."""
+    """Filters that share one input, which lies at x."""
 
     filters: tuple[Filters, ...]
+    x: Place
 
     @property
     def any(self) -> Filters:
@@ -217,7 +218,7 @@ def _placed(parts: _Parts, low: Lowering, lay: _Layout, channels: int, share: in
     y = low.scratch(DType.F32, size)
     low.call(
         conv.place, f.batch, channels, share, *f.size, *lay.room, lay.split, size,
-        *f.x_steps, lay.batch, lay.channel, lay.row, lay.phase, lay.col, low.input(0), y,
+        *f.x_steps, lay.batch, lay.channel, lay.row, lay.phase, lay.col, parts.x, y,
         work=f.batch * channels * parts.area,
     )  # fmt: skip
     return y
@@ -233,7 +234,7 @@ def _channels_cost(parts: _Parts) -> float:
 
 def _by_channels(parts: _Parts, low: Lowering) -> None:
     """Lanes are output channels of one group."""
-    lay, x = _Layout.given(parts.any), low.input(0)
+    lay, x = _Layout.given(parts.any), parts.x
     if parts.padded:
         rows, columns = parts.full
         lay = _Layout(parts.any.inputs * rows * columns, rows * columns, columns, 1, room=parts.room[0])
@@ -293,7 +294,7 @@ def _reordered(parts: _Parts) -> bool:
 
 def _by_positions(parts: _Parts, low: Lowering) -> None:
     """Lanes are neighbouring positions of a row."""
-    lay, x = _Layout.given(parts.any), low.input(0)
+    lay, x = _Layout.given(parts.any), parts.x
     if _reordered(parts):
         (rows, columns), split = parts.full, parts.any.strides[1]
         phase = -(-columns // split)

@@ -4,7 +4,7 @@
 
 Inputs  X [N, C, spatial...], W [M, C/group, kernel...], B [M] (optional); constant W and B.
 Output  Y [N, M, spatial...].
-Source  onnx.ai/onnx/operators/onnx__Conv.html. One and two spatial dimensions are compiled, any number has a reference.
+Source  onnx.ai/onnx/operators/onnx__Conv.html. Up to three spatial dimensions are compiled, any number has a reference.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from streamrnn.ir.graph import Array
 from streamrnn.ir.lowering import Lowering
 from streamrnn.ir.op import Op, Site, Streamed, Tolerance, register
 from streamrnn.ir.types import StreamType, TensorType
+from streamrnn.ops._depth import Depth, lower_deep
 from streamrnn.ops._filters import Filters, check_dimensions, lower_filters, pair
 from streamrnn.ops._spatial import Spatial, over_time, require_f32, spatial
 from streamrnn.ops._time import only
@@ -74,13 +75,17 @@ class Conv(Op):
     def lower(self, site: Site, low: Lowering) -> None:
         W, window = site.need_const(1, "W"), self._window(site)
         bias = site.need_const(2, "B") if site.has(2) else np.zeros(W.shape[0], np.float32)
-        check_dimensions(site, window)
+        check_dimensions(site, window, 3)
         x, groups = site.type(0).shape, site.attr_int("group", 1)
         size, out = pair(x[2:], 1), pair(window.out, 1)
         area = out[0] * out[1]
         filters = Filters(
             x[0], size, out, pair(window.strides, 1), pair(window.dilations, 1), pair(window.begin, 0), (size[1], 1),
             (W.shape[0] * area, area, out[1], 1), 0,
-            W.reshape(groups, W.shape[0] // groups, W.shape[1], *pair(window.kernel, 1)), bias,
+            W.reshape(groups, W.shape[0] // groups, -1, *pair(window.kernel, 1)), bias,
         )  # fmt: skip
-        lower_filters([filters], low)
+        if len(window.kernel) < 3:
+            lower_filters([filters], low, low.input(0))
+            return
+        first = (s[0] for s in (x[2:], window.out, window.strides, window.kernel, window.dilations, window.begin, window.out))
+        lower_deep(site, low, Depth(*first), [filters])

@@ -90,7 +90,7 @@ class _Conv(Op):
     def emit_sums(self, site: Site, low: Lowering, y: Place) -> None:
         """Emit the convolution into y (int32)."""
         s, x, w = self.window(site), site.type(0).shape, site.type(self.w).shape
-        check_dimensions(site, s)
+        check_dimensions(site, s, 2)
         if site.type(0).size == 0:
             return
         zero = (low.input(self.x_zero), [0] * len(x)) if site.has(self.x_zero) else None

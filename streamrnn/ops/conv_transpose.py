@@ -4,8 +4,8 @@
 
 Inputs  X [N, C, spatial...], W [C, M/group, kernel...], B [M] (optional); constant W and B.
 Output  Y [N, M, spatial...]; (size - 1) stride + output_padding + (kernel - 1) dilation + 1 - both pads along an axis.
-Source  onnx.ai/onnx/operators/onnx__ConvTranspose.html. One and two spatial dimensions are compiled, any number has a
-        reference.
+Source  onnx.ai/onnx/operators/onnx__ConvTranspose.html. Up to three spatial dimensions are compiled, any number has
+        a reference.
 
 The outputs `stride` apart along an axis (a phase) meet the same taps of the filter, so each combination of phases is an
 ordinary convolution of stride 1 by those taps, backwards: every output is gathered once, nothing is scattered or stuffed.
@@ -25,6 +25,7 @@ from streamrnn.ir.graph import Array, Attr
 from streamrnn.ir.lowering import Lowering
 from streamrnn.ir.op import Op, Site, Streamed, Tolerance, register
 from streamrnn.ir.types import StreamType, TensorType
+from streamrnn.ops._depth import Depth, lower_deep
 from streamrnn.ops._filters import Filters, check_dimensions, lower_filters, pair
 from streamrnn.ops._spatial import Spatial, require_f32, window_attrs
 from streamrnn.ops._time import only
@@ -131,21 +132,30 @@ class ConvTranspose(Op):
 
     def lower(self, site: Site, low: Lowering) -> None:
         W, window, groups = site.need_const(1, "W"), self._window(site), site.attr_int("group", 1)
-        check_dimensions(site, window)
+        check_dimensions(site, window, 3)
         channels = W.shape[1] * groups
         bias = site.need_const(2, "B") if site.has(2) else np.zeros(channels, np.float32)
         x = site.type(0).shape
         size, out = pair(x[2:], 1), pair(window.out, 1)
         area = out[0] * out[1]
-        filters = W.reshape(groups, -1, W.shape[1], *pair(window.kernel, 1)).swapaxes(1, 2)
+        taps = W.reshape(groups, -1, *W.shape[1:]).swapaxes(1, 2)
         whole = Filters(
-            x[0], size, out, (1, 1), (1, 1), (0, 0), (size[1], 1), (channels * area, area, out[1], 1), 0, filters, bias
-        )
+            x[0], size, out, (1, 1), (1, 1), (0, 0), (size[1], 1), (channels * area, area, out[1], 1), 0,
+            taps.reshape(*taps.shape[:2], -1, *pair(window.kernel, 1)), bias,
+        )  # fmt: skip
         axes = zip(
             pair(window.kernel, 1), pair(window.strides, 1), pair(window.dilations, 1), pair(window.begin, 0), out, strict=True
         )
         phases = [list(_phases(*axis)) for axis in axes]
-        lower_filters([_part(whole, *row_column) for row_column in itertools.product(*phases)], low)
+        if len(window.kernel) < 3:
+            lower_filters([_part(whole, *row_column) for row_column in itertools.product(*phases)], low, low.input(0))
+            return
+        for p in _phases(*(s[0] for s in (window.kernel, window.strides, window.dilations, window.begin, window.out))):
+            # where no tap meets anything, one that is zero does
+            met = taps[:, :, :, list(p.taps)] if p.taps else np.zeros_like(taps[:, :, :, :1])
+            flat = replace(whole, W=met.reshape(*met.shape[:2], -1, *met.shape[4:]))
+            depth = Depth(x[2], p.count, 1, met.shape[3], p.dilation, p.begin, window.out[0], p.first, p.stride)
+            lower_deep(site, low, depth, [_part(flat, *row_column) for row_column in itertools.product(*phases)])
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from streamrnn.errors import UnsupportedError
 from streamrnn.ir.graph import Array
 from streamrnn.ir.op import Site, Tolerance
 from streamrnn.ir.types import DType
-from streamrnn.kernels import casts, quantize, scalar, scalar_int
-from streamrnn.kernels._jit import Kernel
+from streamrnn.kernels import casts, double, quantize, scalar, scalar_int
+from streamrnn.kernels._jit import Device, Kernel
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,11 @@ def over(kernel: Kernel, *ctypes: str) -> tuple[Kernel, ...]:
     own = kernel.params[0][1]
     swapped = [name for name, ctype in kernel.params if ctype == own] + (["result"] if kernel.returns == own else [])
     return kernel, *(kernel.typed(**dict.fromkeys(swapped, ctype)) for ctype in ctypes)
+
+
+def _double(kernel: Kernel, **functions: Device) -> tuple[Kernel, Kernel]:
+    """`kernel` as it stands, and of float64 with these functions of float64 behind its names."""
+    return kernel, over(kernel, "f64")[1].bind(**functions)
 
 
 def _choices(kernel: Kernel, *ctypes: str) -> tuple[Kernel, ...]:
@@ -192,8 +197,12 @@ ROWS: Mapping[str, Row] = {
         Row("Sub", np.subtract, over(scalar.sub, *_ALL)),
         Row("Mul", np.multiply, over(scalar.mul, *_ALL)),
         Row("Div", _divide, (*over(scalar.div, "f64"), scalar_int.div_int, scalar_int.div_unsigned)),
-        Row("Mod", _mod, (scalar.mod, scalar_int.mod_int, scalar_int.mod_unsigned)),
-        Row("FMod", np.fmod, (scalar.fmod, scalar_int.fmod_int, scalar_int.mod_unsigned)),
+        Row(
+            "Mod",
+            _mod,
+            (*_double(scalar.mod, fmod_=double.fmod, copysign_=double.copysign), scalar_int.mod_int, scalar_int.mod_unsigned),
+        ),
+        Row("FMod", np.fmod, (*_double(scalar.fmod, fmod_=double.fmod), scalar_int.fmod_int, scalar_int.mod_unsigned)),
         Row(
             "Pow",
             _power,
@@ -211,25 +220,25 @@ ROWS: Mapping[str, Row] = {
         Row("BitwiseNot", np.bitwise_not, over(scalar_int.bitwise_not, "u64")),
         Row("ShiftLeft", _shift(left=True), (scalar_int.shift_left, scalar_int.shift_left_unsigned)),
         Row("ShiftRight", _shift(left=False), (scalar_int.shift_right, scalar_int.shift_right_unsigned)),
-        Row("Reciprocal", lambda x: 1 / x, (scalar.reciprocal,)),
-        Row("Sqrt", np.sqrt, (scalar.sqrt,)),
-        Row("Exp", np.exp, (scalar.exp,)),
-        Row("Log", np.log, (scalar.log,)),
+        Row("Reciprocal", lambda x: 1 / x, over(scalar.reciprocal, "f64")),
+        Row("Sqrt", np.sqrt, _double(scalar.sqrt, sqrt_=double.sqrt)),
+        Row("Exp", np.exp, _double(scalar.exp, exp_=double.exp)),
+        Row("Log", np.log, _double(scalar.log, log_=double.log)),
         Row("Erf", _erf, (scalar.erf,)),
-        Row("Floor", np.floor, (scalar.floor,)),
-        Row("Ceil", np.ceil, (scalar.ceil,)),
-        Row("Round", np.rint, (scalar.round_even,)),
+        Row("Floor", np.floor, _double(scalar.floor, floor_=double.floor)),
+        Row("Ceil", np.ceil, _double(scalar.ceil, ceil_=double.ceil)),
+        Row("Round", np.rint, _double(scalar.round_even, round_even_=double.round_even)),
         Row("Sin", np.sin, (scalar.sin,)),
         Row("Cos", np.cos, (scalar.cos,)),
         Row("Tan", np.tan, (scalar.tan,)),
         Row("Asin", np.arcsin, (scalar.asin,)),
         Row("Acos", np.arccos, (scalar.acos,)),
         Row("Atan", np.arctan, (scalar.atan,)),
-        Row("Sinh", np.sinh, (scalar.sinh,)),
-        Row("Cosh", np.cosh, (scalar.cosh,)),
-        Row("Asinh", np.arcsinh, (scalar.asinh,)),
-        Row("Acosh", np.arccosh, (scalar.acosh,)),
-        Row("Atanh", np.arctanh, (scalar.atanh,)),
+        Row("Sinh", np.sinh, _double(scalar.sinh, sinh_=double.sinh)),
+        Row("Cosh", np.cosh, _double(scalar.cosh, cosh_=double.cosh)),
+        Row("Asinh", np.arcsinh, _double(scalar.asinh, asinh_=double.asinh)),
+        Row("Acosh", np.arccosh, _double(scalar.acosh, acosh_=double.acosh)),
+        Row("Atanh", np.arctanh, _double(scalar.atanh, atanh_=double.atanh)),
         Row("Equal", np.equal, over(scalar.equal, *_ALL, "b1")),
         Row("Less", np.less, over(scalar.less, *_ALL)),
         Row("LessOrEqual", np.less_equal, over(scalar.less_or_equal, *_ALL)),
@@ -241,10 +250,10 @@ ROWS: Mapping[str, Row] = {
         Row("Not", np.logical_not, (scalar.logical_not,)),
         Row("Where", np.where, (scalar.where, *_choices(scalar.where, *_ALL, "f16", "b1"))),
         Row("IsNaN", np.isnan, over(scalar.isnan, "f64")),
-        Row("IsInf", _isinf, (scalar.isinf,), (("detect_negative", 1.0), ("detect_positive", 1.0))),
-        Row("Relu", lambda x: np.maximum(x, 0), (scalar.relu, scalar_int.relu_int)),
-        Row("LeakyRelu", lambda x, a: _where_negative(x, a * x), (scalar.leaky_relu,), (("alpha", 0.01),)),
-        Row("PRelu", lambda x, a: _where_negative(x, a * x), (scalar.leaky_relu,)),
+        Row("IsInf", _isinf, over(scalar.isinf, "f64"), (("detect_negative", 1.0), ("detect_positive", 1.0))),
+        Row("Relu", lambda x: np.maximum(x, 0), (*over(scalar.relu, "f64"), scalar_int.relu_int)),
+        Row("LeakyRelu", lambda x, a: _where_negative(x, a * x), over(scalar.leaky_relu, "f64"), (("alpha", 0.01),)),
+        Row("PRelu", lambda x, a: _where_negative(x, a * x), over(scalar.leaky_relu, "f64")),
         Row("Elu", lambda x, a: _where_negative(x, a * _expm1(x)), (scalar.elu,), _ALPHA),
         Row(
             "Selu",
@@ -253,7 +262,7 @@ ROWS: Mapping[str, Row] = {
             (("alpha", 1.67326319217681884765625), ("gamma", 1.05070102214813232421875)),
         ),
         Row("Celu", lambda x, a: _where_negative(x, a * _expm1(x / a)), (scalar.celu,), _ALPHA),
-        Row("Sigmoid", _sigmoid, (scalar.sigmoid,)),
+        Row("Sigmoid", _sigmoid, _double(scalar.sigmoid, sigmoid_=double.sigmoid)),
         Row(
             "HardSigmoid",
             lambda x, a, b: np.clip(a * x + b, 0, 1),
@@ -265,10 +274,10 @@ ROWS: Mapping[str, Row] = {
         Row("GeluErf", lambda x: 0.5 * x * (1 + _erf(x / math.sqrt(2))), (scalar.gelu,)),
         Row("GeluTanh", _gelu_tanh, (scalar.gelu_tanh,)),
         Row("Mish", lambda x: x * np.tanh(np.logaddexp(0, x)), (scalar.mish,)),
-        Row("Tanh", np.tanh, (scalar.tanh,)),
-        Row("Softplus", lambda x: np.logaddexp(0, x), (scalar.softplus,)),
+        Row("Tanh", np.tanh, _double(scalar.tanh, tanh_=double.tanh)),
+        Row("Softplus", lambda x: np.logaddexp(0, x), _double(scalar.softplus, softplus_=double.softplus)),
         Row("Softsign", lambda x: x / (1 + np.abs(x)), (scalar.softsign,)),
-        Row("ThresholdedRelu", lambda x, a: np.where(x > a, x, 0), (scalar.thresholded_relu,), _ALPHA),
+        Row("ThresholdedRelu", lambda x, a: np.where(x > a, x, 0), over(scalar.thresholded_relu, "f64"), _ALPHA),
         *map(_cast_row, DType),
         *map(_quantize_row, QUANTIZED),
     )

@@ -3,7 +3,7 @@
     ReduceSum, Mean, Max, Min, Prod, L1 (of |x|), L2 (root of the sum of x²), SumSquare, LogSum, LogSumExp
 
 Inputs      data, axes (constant; left out or empty: all, or none with noop_with_empty_axes = 1). Integers wrap around, their
-            means are rounded toward zero. Roots and logarithms are of float32 alone; Max and Min also take bool.
+            means are rounded toward zero. Roots and logarithms are of float32 and float64; Max and Min also take bool.
 Attributes  keepdims (1), noop_with_empty_axes (0).
 Source      onnx.ai/onnx/operators/onnx__ReduceSum.html and its neighbours.
 """
@@ -11,7 +11,7 @@ Source      onnx.ai/onnx/operators/onnx__ReduceSum.html and its neighbours.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -22,6 +22,7 @@ from streamrnn.ir.graph import Array
 from streamrnn.ir.lowering import Apply, Lowering, Place, Register
 from streamrnn.ir.op import Op, Site, Streamed, register_instance
 from streamrnn.ir.types import DType, StreamType, TensorType
+from streamrnn.kernels import double
 from streamrnn.kernels import reduce as kernels
 from streamrnn.kernels._jit import Binding, Device, Kernel
 from streamrnn.kernels.simd import LANES
@@ -31,18 +32,25 @@ from streamrnn.ops._time import only
 
 @dataclass(frozen=True)
 class Plain:
-    """How numbers are reduced that are no float32: term, combine, finish, by what they are; see `kernels.reduce_plain`."""
+    """How numbers are reduced that are no float32: term, combine, finish, by what they are; see `kernels.reduce_plain`.
+
+    integers, unsigned: None where there is no such function.
+    """
 
     combine: Device
     term: Device = kernels.value
     floats: Device = kernels.result
-    integers: Device = kernels.result
-    unsigned: Device = kernels.result
+    integers: Device | None = kernels.result
+    unsigned: Device | None = kernels.result
+
+    def supports(self, dtype: DType) -> bool:
+        return dtype is DType.F64 or (not dtype.is_float and self.integers is not None)
 
     def kernel(self, dtype: DType, *, first: bool, last: bool) -> Kernel:
         """The kernel of one pass, the first and last of which have more to do."""
         kind = dtype.numpy.kind
         finish = {"f": self.floats, "i": self.integers}.get(kind, self.unsigned)
+        assert finish is not None
         term = self.term if first else kernels.value
         if kind == "u" and self.term is kernels.size_of:
             term = kernels.value  # their size is themselves
@@ -55,7 +63,7 @@ class Plain:
 class Row:
     """term, then combine from start, then finish: device functions of `kernels.reduce`.
 
-    plain: the same for other numbers than float32, where there is such a function.
+    plain: the same for other numbers than float32.
     empty: what comes of no elements.
     """
 
@@ -65,13 +73,13 @@ class Row:
     combine: Device = kernels.add
     start: float = 0.0
     finish: Device = kernels.result
-    plain: Plain | None = None
+    plain: Plain = field(default_factory=lambda: Plain(kernels.add))
     empty: float = 0.0
 
     def supports(self, dtype: DType) -> bool:
         if dtype is DType.BOOL:  # or, and
             return self.name in ("ReduceMax", "ReduceMin")
-        return dtype is DType.F32 or (self.plain is not None and dtype is not DType.F16)
+        return dtype is DType.F32 or self.plain.supports(dtype)
 
     def nothing(self, dtype: DType) -> Array:
         """What comes of no elements, in this type."""
@@ -138,22 +146,7 @@ class Reduce(Op):
         if x.size == 0:
             fill(low, self.row.nothing(x.dtype), site.out(0).size, low.output(0))
             return
-        passes = split_axes(x.shape, self.axes(site))
-        if x.dtype is DType.F32:
-            lower_reduction(self.row, low, passes, low.input(0), low.output(0))
-        else:
-            self.lower_plain(low, x.dtype, passes, low.input(0), low.output(0))
-
-    def lower_plain(self, low: Lowering, dtype: DType, passes: Sequence[tuple[int, int, int]], x: Place, y: Place) -> None:
-        """Emit the passes for numbers that are no float32."""
-        assert self.row.plain is not None
-        count = prod(n for _, n, _ in passes)
-        for i, (outer, n, inner) in enumerate(passes):
-            last = i == len(passes) - 1
-            target = y if last else low.scratch(dtype, outer * inner)
-            kernel = self.row.plain.kernel(dtype, first=i == 0, last=last)
-            low.call(kernel, outer, n, inner, count, as_numbers(x), as_numbers(target), work=outer * n * inner)
-            x = target
+        lower_reduction(self.row, low, split_axes(x.shape, self.axes(site)), low.input(0), low.output(0))
 
 
 def split_axes(shape: tuple[int, ...], axes: tuple[int, ...]) -> list[tuple[int, int, int]]:
@@ -177,7 +170,10 @@ def split_axes(shape: tuple[int, ...], axes: tuple[int, ...]) -> list[tuple[int,
 
 
 def lower_reduction(row: Row, low: Lowering, passes: Sequence[tuple[int, int, int]], x: Place, y: Place) -> None:
-    """Emit the passes of a float32 reduction: `row.term` in the first, `row.finish` in the last."""
+    """Emit the passes of a reduction: `row.term` in the first, `row.finish` in the last."""
+    if x.dtype is not DType.F32:
+        _lower_plain(row.plain, low, passes, x, y)
+        return
     count = float(prod(n for _, n, _ in passes))
     for i, (outer, n, inner) in enumerate(passes):
         first, last = i == 0, i == len(passes) - 1
@@ -197,21 +193,43 @@ def lower_reduction(row: Row, low: Lowering, passes: Sequence[tuple[int, int, in
         x = target
 
 
+def _lower_plain(plain: Plain, low: Lowering, passes: Sequence[tuple[int, int, int]], x: Place, y: Place) -> None:
+    """Emit the passes for numbers that are no float32."""
+    count, dtype = prod(n for _, n, _ in passes), x.dtype
+    for i, (outer, n, inner) in enumerate(passes):
+        last = i == len(passes) - 1
+        target = y if last else low.scratch(dtype, outer * inner)
+        kernel = plain.kernel(dtype, first=i == 0, last=last)
+        low.call(kernel, outer, n, inner, count, as_numbers(x), as_numbers(target), work=outer * n * inner)
+        x = target
+
+
 def around(shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
     """(elements before, along and behind `axis`)."""
     return prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
+
+
+_OF_DOUBLE = {"top": "f64", "result": "f64"}
+_SHIFTED_EXP = {
+    DType.F32: kernels.shifted_exp,
+    DType.F64: kernels.shifted_exp.typed(x="f64", **_OF_DOUBLE).bind(exp=double.exp),
+}
+_UNSHIFTED_LOG = {
+    DType.F32: kernels.unshifted_log,
+    DType.F64: kernels.unshifted_log.typed(s="f64", **_OF_DOUBLE).bind(log=double.log),
+}
 
 
 class LogSumExp(Reduce):
     """max + log(sum of exp(x - max)), the maximum over the same axes: nothing overflows."""
 
     def lower(self, site: Site, low: Lowering) -> None:
-        shape, axes = site.type(0).shape, self.axes(site)
+        shape, axes, dtype = site.type(0).shape, self.axes(site), site.type(0).dtype
         if site.type(0).size == 0:
             super().lower(site, low)
             return
         passes = split_axes(shape, axes)
-        top, shifted = low.scratch(DType.F32, site.out(0).size), low.scratch(DType.F32, site.type(0).size)
+        top, shifted = low.scratch(dtype, site.out(0).size), low.scratch(dtype, site.type(0).size)
         lower_reduction(ROWS["ReduceMax"], low, passes, low.input(0), top)
         strides, step = [0] * len(shape), 1
         whole = [1] * len(shape)
@@ -219,11 +237,11 @@ class LogSumExp(Reduce):
             strides[d] = 0 if d in axes else step
             step *= 1 if d in axes else shape[d]
             whole[d] = prod(shape[d + 1 :])
-        body = Apply(kernels.shifted_exp, (Register(0), Register(1)))
+        body = Apply(_SHIFTED_EXP[dtype], (Register(0), Register(1)), dtype)
         low.loop(shape or (1,), [(low.input(0), whole or (1,)), (top, strides or (0,))], [body], shifted)
-        total = low.scratch(DType.F32, site.out(0).size)
+        total = low.scratch(dtype, site.out(0).size)
         lower_reduction(ROWS["ReduceSum"], low, passes, shifted, total)
-        body = Apply(kernels.unshifted_log, (Register(0), Register(1)))
+        body = Apply(_UNSHIFTED_LOG[dtype], (Register(0), Register(1)), dtype)
         low.loop((site.out(0).size,), [(total, (1,)), (top, (1,))], [body], low.output(0))
 
 
@@ -247,7 +265,7 @@ _MEANS = Plain(kernels.add, kernels.value, kernels.mean_of_floats, kernels.mean_
 ROWS = {
     row.name: row
     for row in (
-        Row("ReduceSum", lambda x, a, k: x.sum(axis=a, keepdims=k), plain=Plain(kernels.add)),
+        Row("ReduceSum", lambda x, a, k: x.sum(axis=a, keepdims=k)),
         Row("ReduceMean", _mean, finish=kernels.mean, plain=_MEANS, empty=np.nan),
         Row(
             "ReduceMax", lambda x, a, k: x.max(axis=a, keepdims=k),
@@ -268,13 +286,19 @@ ROWS = {
         Row(
             "ReduceL2", lambda x, a, k: np.sqrt(np.square(x).sum(axis=a, keepdims=k)),
             term=kernels.square, finish=kernels.root,
+            plain=Plain(kernels.add, kernels.square, kernels.root_of_double, None, None),
         ),
         Row(
             "ReduceSumSquare", lambda x, a, k: np.square(x).sum(axis=a, keepdims=k),
             term=kernels.square, plain=Plain(kernels.add, kernels.square),
         ),
-        Row("ReduceLogSum", lambda x, a, k: np.log(x.sum(axis=a, keepdims=k)), finish=kernels.logarithm, empty=-np.inf),
-        Row("ReduceLogSumExp", _log_sum_exp, empty=-np.inf),
+        Row(
+            "ReduceLogSum", lambda x, a, k: np.log(x.sum(axis=a, keepdims=k)),
+            finish=kernels.logarithm, plain=Plain(kernels.add, kernels.value, kernels.logarithm_of_double, None, None),
+            empty=-np.inf,
+        ),
+        # `LogSumExp` says how it is computed
+        Row("ReduceLogSumExp", _log_sum_exp, plain=Plain(kernels.add, integers=None, unsigned=None), empty=-np.inf),
     )
 }  # fmt: skip
 

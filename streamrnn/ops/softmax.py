@@ -4,6 +4,7 @@
     LogSoftmax  x - log(sum over `axis` of exp(x))
     Hardmax     1 at the first largest element along `axis`, 0 elsewhere
 
+Input       float32 or float64.
 Attributes  axis (-1); flatten: 1 for the meaning before opset 13, where all dimensions from `axis` on are one (set by the
             reader, with the older default axis 1 made explicit).
 Source  onnx.ai/onnx/operators/onnx__Softmax.html, onnx__LogSoftmax.html, onnx__Hardmax.html. The maximum is taken off first,
@@ -35,7 +36,8 @@ class Softmax(Op):
     logarithm = False
 
     def infer(self, site: Site) -> tuple[TensorType, ...]:
-        require_f32(site, 0)
+        if site.type(0).dtype is not DType.F64:
+            require_f32(site, 0)
         self._axes(site)
         return (site.type(0),)
 
@@ -65,10 +67,14 @@ class Softmax(Op):
     def lower(self, site: Site, low: Lowering) -> None:
         shape, (first, behind) = site.type(0).shape, self._axes(site)
         outer, n, inner = prod(shape[:first]), prod(shape[first:behind]), prod(shape[behind:])
+        places, work = (low.input(0), low.output(0)), 8 * outer * n * inner
+        if site.type(0).dtype is DType.F64:
+            low.call(norm.softmax_plain, outer, n, inner, int(self.logarithm), *places, work=work)
+            return
         sizes = (outer, n) if inner == 1 else (outer, n, inner)
         kernel = norm.softmax_rows if inner == 1 else norm.softmax_columns
         lanes = low.scratch(DType.F32, LANES if inner == 1 else LANES * LANES)
-        low.call(kernel, *sizes, int(self.logarithm), low.input(0), low.output(0), lanes, work=8 * outer * n * inner)
+        low.call(kernel, *sizes, int(self.logarithm), *places, lanes, work=work)
 
 
 @register
@@ -104,4 +110,6 @@ class Hardmax(Softmax):
     def lower(self, site: Site, low: Lowering) -> None:
         shape, (first, behind) = site.type(0).shape, self._axes(site)
         outer, n, inner = prod(shape[:first]), prod(shape[first:behind]), prod(shape[behind:])
-        low.call(norm.hardmax, outer, n, inner, low.input(0), low.output(0), work=outer * n * inner)
+        pointer = site.type(0).dtype.pointer
+        kernel = norm.hardmax.typed(x=pointer, y=pointer)
+        low.call(kernel, outer, n, inner, low.input(0), low.output(0), work=outer * n * inner)

@@ -14,7 +14,8 @@ import onnx
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TypeProto, helper, inliner
 
 from streamrnn.errors import ModelFileError, UnsupportedError
-from streamrnn.ir.types import TensorType
+from streamrnn.ir.types import DType, TensorType
+from streamrnn_converters.onnx.raw import SequenceType
 
 #: nodes that the functions of a file may become
 MAX_INLINED = 1 << 20
@@ -66,7 +67,7 @@ def has_function(node: NodeProto, opset: int) -> bool:
     return bool(schema.has_function or schema.has_context_dependent_function)
 
 
-def function_body(node: NodeProto, opset: int, types: Sequence[TensorType | None]) -> tuple[GraphProto, int]:
+def function_body(node: NodeProto, opset: int, types: Sequence[TensorType | SequenceType | None]) -> tuple[GraphProto, int]:
     """The graph behind a node with inputs of these types, and the opset that its nodes are written in.
 
     An input or output that the node leaves out keeps its name in the graph. Raises UnsupportedError where ONNX has no
@@ -114,9 +115,14 @@ def _version(known: Iterable[int], opset: int) -> int:
     return max((v for v in versions if v <= opset), default=versions[0])
 
 
-def _type_proto(type_: TensorType | None) -> TypeProto:
+def _type_proto(type_: TensorType | SequenceType | None) -> TypeProto:
     if type_ is None:
         return TypeProto()
+    if isinstance(type_, SequenceType):
+        dtype = type_.dtype or DType.F32
+        return helper.make_sequence_type_proto(
+            helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(dtype.numpy), None)
+        )
     return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(type_.dtype.numpy), type_.shape)
 
 

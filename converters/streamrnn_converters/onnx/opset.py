@@ -17,7 +17,7 @@ from streamrnn.ir.graph import Array, Attr
 from streamrnn_converters.names import Names
 from streamrnn_converters.onnx.raw import RawGraph, RawNode, all_names
 
-#: the oldest opset that is read: broadcasting follows NumPy from 7 on
+#: the oldest opset that is read: broadcasting follows NumPy from 7 on. Of older ones, only ops that were the same already
 OLDEST = 7
 #: the newest opset that this table was compared with
 NEWEST = 28

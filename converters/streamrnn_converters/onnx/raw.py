@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from streamrnn.errors import ModelFileError
 from streamrnn.ir.graph import Array, Attr
-from streamrnn.ir.types import TensorType
+from streamrnn.ir.types import DType, TensorType
 
 #: size of a dimension, its symbol, or None where the file says nothing
 Dim = int | str | None
@@ -27,12 +27,21 @@ class RawInput:
     dtype:  NumPy name ("float32"), or the kind of a value that is no tensor ("sequence").
     dims:   one entry for each dimension.
     ranked: False where the file does not even declare the number of dimensions; `dims` is empty then.
+    item:   what a sequence is made of, or what an optional value is where it is there, under the same name.
     """
 
     name: str
     dtype: str
     dims: tuple[Dim, ...]
     ranked: bool = True
+    item: RawInput | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceType:
+    """A sequence; dtype: of its items, None where it has none."""
+
+    dtype: DType | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +65,7 @@ class RawNode:
     attrs: Mapping[str, Attr] = field(default_factory=lambda: MappingProxyType({}))
     subgraphs: Mapping[str, RawGraph] = field(default_factory=lambda: MappingProxyType({}))
     problem: str = ""
-    expand: Callable[[Sequence[TensorType | None]], RawGraph] | None = field(default=None, compare=False)
+    expand: Callable[[Sequence[TensorType | SequenceType | None]], RawGraph] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

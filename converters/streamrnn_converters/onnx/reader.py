@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError, Message
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, ValueInfoProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto
 
 from streamrnn.errors import ModelFileError, UnsupportedError
 from streamrnn.ir.graph import Array, Attr
@@ -22,8 +22,8 @@ from streamrnn.ir.types import TensorType
 from streamrnn_converters.names import Names
 from streamrnn_converters.onnx import contrib
 from streamrnn_converters.onnx.functions import function_body, has_function, inline_functions
-from streamrnn_converters.onnx.opset import OLDEST, upgrade
-from streamrnn_converters.onnx.raw import Dim, RawGraph, RawInput, RawModel, RawNode
+from streamrnn_converters.onnx.opset import upgrade
+from streamrnn_converters.onnx.raw import Dim, RawGraph, RawInput, RawModel, RawNode, SequenceType
 from streamrnn_converters.onnx.schema import node_problem
 from streamrnn_converters.onnx.tensors import dtype_name, external_files, read_tensor
 
@@ -50,7 +50,7 @@ _DTYPE_ATTRS = ("to", "dtype", "output_dtype", "output_datatype")
 
 
 def read_model(path: str | Path) -> RawModel:
-    """Read an ONNX file of opset 7 or newer. Local functions are inlined, every node is in the newest opset's form.
+    """Read an ONNX file. Local functions are inlined, every node is in the newest opset's form.
 
     Raises ModelFileError where the file is missing, cut short, altered or no ONNX file; UnsupportedError for opsets and element
     types that this version does not know. A node that cannot be used does not raise here: it carries a `problem`.
@@ -132,11 +132,6 @@ def _opset(path: Path, proto: ModelProto) -> int:
     if not versions:
         raise ModelFileError(f"{path}: it names no ONNX opset, so the file is cut short or made by hand; export it again")
     opset, newest = int(max(versions)), onnx.defs.onnx_opset_version()
-    if opset < OLDEST:
-        raise UnsupportedError(
-            f"{path}: opset {opset}; at least {OLDEST} is needed (older ones broadcast by attributes). Export it again, or "
-            f"convert it with onnx.version_converter.convert_version(model, 17)"
-        )
     if opset > newest:
         raise UnsupportedError(
             f"{path}: opset {opset}, the installed onnx {onnx.__version__} knows up to {newest}; run `pip install -U onnx` or "
@@ -201,7 +196,7 @@ class _Reader:
                 attrs.update(self.fill(attribute.t, where))
             elif attribute.type in _PLAIN:
                 attrs.update(_plain(attribute, where))
-            elif not (op == "Constant" and attribute.type == AttributeProto.TENSOR):
+            elif (op, attribute.type) not in _READ_ELSEWHERE:
                 kind = AttributeProto.AttributeType.Name(attribute.type).lower().replace("_", " ")
                 problem = f"its attribute {attribute.name} is a {kind}, which is not supported; export the model without it"
         if op == "Constant" and (len(proto.output) != 1 or len(proto.attribute) != 1):
@@ -211,7 +206,7 @@ class _Reader:
         expand = partial(self.expanded, proto) if has_function(proto, self.opset) else None
         return RawNode(op, name, tuple(proto.input), tuple(proto.output), attrs, subgraphs, problem, expand)
 
-    def expanded(self, proto: NodeProto, types: Sequence[TensorType | None]) -> RawGraph:
+    def expanded(self, proto: NodeProto, types: Sequence[TensorType | SequenceType | None]) -> RawGraph:
         """The graph by which ONNX defines an op, in the newest form."""
         graph, opset = function_body(proto, self.opset, types)
         return upgrade(_Reader(self.path, opset, graph).graph(graph), opset, contrib.RULES)
@@ -256,6 +251,9 @@ def _text(value: bytes) -> str:
     return value.decode()
 
 
+#: the array of a Constant; what an Optional of nothing would hold, which nothing asks for
+_READ_ELSEWHERE = (("Constant", AttributeProto.TENSOR), ("Optional", AttributeProto.TYPE_PROTO))
+
 _PLAIN: Mapping[int, Callable[[AttributeProto], Attr]] = {
     AttributeProto.INT: lambda a: int(a.i),
     AttributeProto.FLOAT: lambda a: float(a.f),
@@ -277,12 +275,18 @@ def _plain(attribute: AttributeProto, where: str) -> dict[str, Attr]:
 
 
 def _declared(info: ValueInfoProto) -> RawInput:
-    kind = info.type.WhichOneof("value")
+    return _of_type(info.name, info.type)
+
+
+def _of_type(name: str, declared: TypeProto) -> RawInput:
+    kind = declared.WhichOneof("value")
     if kind != "tensor_type":
-        return RawInput(info.name, (kind or "unknown_type").removesuffix("_type"), (), ranked=False)
-    tensor = info.type.tensor_type
+        inner = getattr(declared, kind).elem_type if kind in ("sequence_type", "optional_type") else None
+        item = None if inner is None else _of_type(name, inner)
+        return RawInput(name, (kind or "unknown_type").removesuffix("_type"), (), False, item)
+    tensor = declared.tensor_type
     ranked = tensor.HasField("shape")
-    return RawInput(info.name, dtype_name(tensor.elem_type), tuple(map(_dim, tensor.shape.dim)), ranked)
+    return RawInput(name, dtype_name(tensor.elem_type), tuple(map(_dim, tensor.shape.dim)), ranked)
 
 
 def _dim(dim: TensorShapeProto.Dimension) -> Dim:

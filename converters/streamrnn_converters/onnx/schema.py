@@ -6,10 +6,18 @@ import onnx
 from onnx import AttributeProto, NodeProto
 
 from streamrnn_converters.onnx.contrib import UNDECLARED
-from streamrnn_converters.onnx.opset import NEWEST
+from streamrnn_converters.onnx.opset import NEWEST, OLDEST
 
 #: inputs of one node; a file may not make the compiler work for hours
 MAX_INPUTS = 1 << 14
+
+
+def _since(op: str, opset: int) -> int:
+    """The opset that brought the form which `op` has in `opset`; 0 where it has none."""
+    try:
+        return int(onnx.defs.get_schema(op, opset).since_version)
+    except onnx.defs.SchemaError:
+        return 0
 
 
 def node_problem(node: NodeProto, opset: int) -> str:
@@ -24,6 +32,11 @@ def node_problem(node: NodeProto, opset: int) -> str:
         return (
             f"it changed in opset {schema.since_version}, which this version does not know; export for opset {NEWEST} or "
             f"upgrade streamrnn"
+        )
+    if opset < OLDEST and schema.since_version != _since(node.op_type, OLDEST):
+        return (
+            f"its form in opset {opset} is not that of opset {OLDEST}, the oldest that is read; export it again, or convert it "
+            f"with onnx.version_converter.convert_version(model, 17)"
         )
     for what, count, least, most in (
         ("inputs", len(node.input), schema.min_input, schema.max_input),

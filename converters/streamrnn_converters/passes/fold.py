@@ -86,7 +86,7 @@ def _check_declared(model: RawModel, walk: Walk, results: Mapping[str, str]) -> 
 def known(node: RawNode) -> bool:
     """Whether there is a way to type nodes of this op, in the bodies that it carries too."""
     bodies = all(known(inner) for body in node.subgraphs.values() for inner in body.nodes)
-    return not node.problem and bodies and (node.op == "If" or find_op(node.op) is not None or _to_expand(node))
+    return not node.problem and bodies and (node.op in _HANDLERS or find_op(node.op) is not None or _to_expand(node))
 
 
 def _to_expand(node: RawNode) -> bool:
@@ -189,7 +189,7 @@ class Walk:
         """Walk the graph by which ONNX defines an op in place of the node."""
         assert raw.expand is not None
         try:
-            body = raw.expand([self.types[name] if name else None for name in inputs])
+            body = raw.expand([sequences.type_of(self, name) for name in inputs])
         except UnsupportedError as error:
             outputs = tuple(self.define(name, scope) if name else "" for name in raw.outputs)
             node = Node(raw.op, self.node_names.fresh(raw.name), inputs, outputs, raw.attrs)

@@ -2,8 +2,9 @@
 
 SequenceAt with a constant position is another name for a value, SplitToSequence is a Split, ConcatFromSequence a Concat. Where
 all items are slices of one value (a clip split into frames, what a loop appends), the list is that value, so that an item
-is found by a position that is known at run time only, and joining all of them again costs nothing.
-Source  onnx.ai/onnx/operators, pages of SequenceConstruct, SequenceAt and so on.
+is found by a position that is known at run time only, and joining all of them again costs nothing. An optional value is the
+value it holds, or a name that is left out.
+Source  onnx.ai/onnx/operators, pages of SequenceConstruct, SequenceAt, OptionalGetElement and so on.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import numpy as np
 
 from streamrnn.errors import OpenValueError, ShapeError, UnsupportedError
 from streamrnn.ir.graph import Node
-from streamrnn_converters.onnx.raw import RawNode
+from streamrnn.ir.types import TensorType
+from streamrnn_converters.onnx.raw import RawNode, SequenceType
 
 if TYPE_CHECKING:
     from streamrnn_converters.passes.fold import Scope, Walk
@@ -46,6 +48,15 @@ class TensorList:
 
     def __len__(self) -> int:
         return len(self.names) if self.stack is None else self.stack.count
+
+
+def type_of(walk: Walk, name: str) -> TensorType | SequenceType | None:
+    """The type of a value, None where it is left out."""
+    found = walk.sequences.get(name)
+    if found is None:
+        return walk.types[name] if name else None
+    first = found.names[:1] if found.stack is None else (found.stack.value,)
+    return SequenceType(walk.types[first[0]].dtype if first else None)
 
 
 def items(walk: Walk, raw: RawNode, found: TensorList) -> tuple[str, ...]:
@@ -86,12 +97,14 @@ def refuse(walk: Walk, node: Node) -> None:
 
 
 def refuse_results(walk: Walk, names: Sequence[str]) -> None:
-    """Enter the problem of outputs that are sequences."""
+    """Enter the problem of outputs that are sequences, or nothing at all."""
     for name in names:
-        if name in walk.sequences:
+        if name in walk.sequences or not name:
             walk.failed.add(name)
             walk.bad_values[name] = UnsupportedError(
                 f"output '{name}' is a sequence, and a step gives tensors; end the model with ConcatFromSequence"
+                if name
+                else "an output is an optional value that is not there, and a step gives tensors; leave this output away"
             )
 
 
@@ -265,6 +278,20 @@ def _rejoined(walk: Walk, raw: RawNode, stack: Stack, axis: int, *, new_axis: bo
     return walk.add("Reshape", raw.name, (value, walk.constant("shape", np.array(shape, np.int64))), {"allowzero": 1})
 
 
+def _optional(walk: Walk, raw: RawNode, inputs: tuple[str, ...], scope: Scope) -> None:
+    scope[raw.outputs[0]] = inputs[0] if inputs else ""
+
+
+def _has_element(walk: Walk, raw: RawNode, inputs: tuple[str, ...], scope: Scope) -> None:
+    scope[raw.outputs[0]] = walk.constant(raw.outputs[0], np.bool_(any(inputs)))
+
+
+def _get_element(walk: Walk, raw: RawNode, inputs: tuple[str, ...], scope: Scope) -> None:
+    if not inputs[0]:
+        raise ShapeError(f"node '{raw.name}' ({raw.op}): the optional value that it takes is not there")
+    scope[raw.outputs[0]] = inputs[0]
+
+
 Handler = Callable[["Walk", RawNode, tuple[str, ...], "Scope"], None]
 
 HANDLERS: Mapping[str, Handler] = {
@@ -276,4 +303,7 @@ HANDLERS: Mapping[str, Handler] = {
     "SequenceLength": _length,
     "SplitToSequence": _split,
     "ConcatFromSequence": _concat,
+    "Optional": _optional,
+    "OptionalHasElement": _has_element,
+    "OptionalGetElement": _get_element,
 }
