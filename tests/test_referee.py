@@ -11,11 +11,13 @@ from typing import Any
 
 import models
 import numpy as np
+import onnx
 import onnx_files as files
 import pytest
 from contract import floats
 from lint_files import node
 from onnx import helper as h
+from onnx import numpy_helper
 from onnx_files import BOOL, F32, I64
 from rich.console import Console
 from streamrnn_converters import convert, oracles
@@ -23,8 +25,9 @@ from streamrnn_converters.compare import Track
 from streamrnn_converters.float64 import Clock, Float64
 from streamrnn_converters.oracle import Session
 from streamrnn_converters.page import report_html
-from streamrnn_converters.referee import ruling
+from streamrnn_converters.referee import agrees, ruling
 from streamrnn_converters.report import Report, report_table
+from streamrnn_converters.signals import built_in_signals
 from streamrnn_converters.validate import validate
 
 from streamrnn import Engine
@@ -147,6 +150,10 @@ class TestRuling:
     def test_nobody_is_believed_about_the_very_first_step(self) -> None:
         assert ruling(*tracks([0.0, 0.0], [6e-4, 0.0], [6e-4, 0.0])).right == "nobody"
 
+    def test_the_very_first_step_is_judged_where_float64_is_believed_for_another_signal(self) -> None:
+        assert ruling(*tracks([0.0, 0.0], [6e-4, 0.0], [6e-4, 0.0]), believed=True).right == "engine"
+        assert ruling(*tracks([6e-4, 0.0], [0.0, 0.0], [6e-4, 0.0]), believed=True).right == "onnxruntime"
+
     def test_nothing_follows_for_a_step_that_float64_did_not_reach(self) -> None:
         first, _ = tracks([0, 0, 0], [0, 0, 0], [0, 0, 6e-4])
         _, second = tracks([0, 0], [0, 6e-4], [0, 0])
@@ -243,6 +250,34 @@ def test_an_engine_that_is_wrong_fails_where_onnxruntime_is_right(tmp_path: Path
     assert not report.passed
     assert any(row.ruling is not None and row.ruling.right == "onnxruntime" for row in report.rows)
     assert any("onnxruntime is right" in note for note in report.notes)
+
+
+def test_float64_is_believed_where_onnxruntime_gives_the_same_on_noise(tmp_path: Path) -> None:
+    path, graph = packed(tmp_path)
+    law = oracles.OnnxOracle(path, Engine(graph), 0, quiet).law
+    noise, *_ = built_in_signals(law.engine, 8, 0)
+    assert agrees(law, exact(path), noise)
+    (tmp_path / "other").mkdir()
+    model = onnx.load(path)
+    (weight,) = (t for t in model.graph.initializer if t.name == "one_R")
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.5), weight.name))
+    assert not agrees(law, exact(files.save(model, tmp_path / "other")), noise)
+
+
+def test_an_underflow_of_onnxruntime_alone_is_told_and_does_not_fail_the_engine(tmp_path: Path) -> None:
+    """Its Sigmoid is 0 from about -18 on, where float32 has 1e-8, and the logarithm of that is no number any more."""
+    nodes = [
+        node("Sigmoid", "x", "s"), node("Log", "s", "l"), node("Max", "l least", "m"), node("Mul", "h half", "k"),
+        node("Add", "m k", "h_out"), node("Tanh", "h_out", "y"),
+    ]  # fmt: skip
+    typed = [[("x", F32, [1, 3]), ("h", F32, [1, 3])], [("y", F32, [1, 3]), ("h_out", F32, [1, 3])]]
+    path = files.save(files.make(nodes, *typed, {"least": np.float32(-100), "half": np.float32(0.5)}), tmp_path)
+    loud = np.full((6, 1, 3), -30.0, np.float32)
+    report = validate(path, Engine(convert(path, mode="window")), inputs={"x": loud[:, 0]}, built_in=False)
+    assert report.passed, report.verdict
+    underflows = bool((files.run_file(path, {"x": loud[0], "h": np.zeros((1, 3), np.float32)})[1] < -31).any())
+    rulings = [row.ruling.right for row in report.rows if row.ruling is not None and row.kind == "state"]
+    assert rulings == (["engine"] if underflows else [])
 
 
 def test_given_inputs_can_be_all_that_is_compared(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def _of_input(node: Node, source: int) -> str:
 
 
 def _joined(kinds: set[str]) -> str:
-    order = ("hidden", "cell", "overlap", "accumulator", "explicit")
+    order = ("hidden", "cell", "conv ring", "K/V ring", "ring", "overlap", "accumulator", "explicit")
     named = [kind for kind in order if kind in kinds and (kind != "explicit" or len(kinds) == 1)]
     return "+".join(named)
 
