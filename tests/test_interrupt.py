@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,14 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 #: waits for readings on stdin
 RUN = ["run", str(ROOT / "examples" / "models" / "sensor.onnx"), "-"]
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """What is started hears Ctrl-C, though the tests may run in the background of a shell, where it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_ctrl_c_while_a_command_waits_leaves_with_130_and_one_line() -> None:

@@ -2,19 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from streamrnn.kernels._jit import f32, i64, i64p, kernel, u8p
-from streamrnn.kernels.casts import truncate_i64
-
-_LOWEST = np.int64(-(2**63))
-
-
-@kernel
-def whole(x: f32) -> i64:
-    """x where it is a whole number that int64 holds, else -2**63."""
-    k = truncate_i64(x)
-    return k if np.float32(k) == x else _LOWEST
+from streamrnn.kernels._jit import i64, i64p, kernel, u8p
 
 
 @kernel

@@ -3,8 +3,8 @@
 Inputs      indices (any numbers), depth (one constant), values [off, on].
 Output      values' element type; the new axis is attribute axis (-1) of the result.
 
-Negative indices count from the end of the new axis. One outside of -depth .. depth - 1, or that is no whole number, gives a row
-that is off throughout, as in onnxruntime.
+Indices that are floats are cut to whole numbers. Negative ones count from the end of the new axis; one outside of -depth ..
+depth - 1 gives a row that is off throughout.
 Source      onnx.ai/onnx/operators/onnx__OneHot.html
 """
 
@@ -17,7 +17,7 @@ from dataclasses import replace
 import numpy as np
 
 from streamrnn.ir.graph import Array
-from streamrnn.ir.lowering import Apply, Lowering, Place, Register
+from streamrnn.ir.lowering import Lowering
 from streamrnn.ir.op import Op, Site, Streamed, register
 from streamrnn.ir.types import DType, StreamType, TensorType
 from streamrnn.kernels import select
@@ -52,6 +52,7 @@ class OneHot(Op):
 
     def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
         indices, values, axis, depth = np.asarray(inputs[0]), np.asarray(inputs[2]), self.axis(site), self.depth(site)
+        indices = np.trunc(indices) if indices.dtype.kind == "f" else indices
         counted = np.expand_dims(np.where(indices < 0, indices + depth, indices), axis)
         places = np.arange(depth).reshape([-1 if d == axis else 1 for d in range(indices.ndim + 1)])
         return (np.where(counted == places, values[1], values[0]),)
@@ -68,15 +69,5 @@ class OneHot(Op):
         if size:
             low.call(
                 select.one_hot, math.prod(shape[:axis]), self.depth(site), math.prod(shape[axis:]), dtype.size,
-                self._wide(site, low), as_bytes(low.input(2)), as_bytes(y), work=size,
+                converted(low, low.input(0), DType.I64, site.type(0).size), as_bytes(low.input(2)), as_bytes(y), work=size,
             )  # fmt: skip
-
-    def _wide(self, site: Site, low: Lowering) -> Place:
-        """The indices as int64."""
-        given, count = site.type(0).dtype, site.type(0).size
-        if not given.is_float:
-            return converted(low, low.input(0), DType.I64, count)
-        source = converted(low, low.input(0), DType.F32 if given is DType.F16 else given, count)
-        wide = low.scratch(DType.I64, count)
-        low.loop((count,), [(source, (1,))], [Apply(select.whole.typed(x=source.dtype.ctype), (Register(0),))], wide)
-        return wide

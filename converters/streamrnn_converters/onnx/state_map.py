@@ -172,8 +172,8 @@ def _finals(graph: Graph, node: Node, final: int) -> dict[str, Array]:
     if node.op == "Scan":
         name = node.outputs[final]
         return {name: _labels(0, graph.types[name])} if name else seeds
-    S, B, _ = graph.types[node.inputs[0]].shape
-    D, _, hidden = graph.types[node.inputs[2]].shape
+    S = graph.types[node.inputs[0]].shape[0]
+    D, B, hidden = next(graph.types[name] for name in node.outputs if name).shape[-3:]
     numbers = np.arange(D * B * hidden, dtype=np.int64).reshape(D, B, hidden)
     if final < len(node.outputs) and node.outputs[final]:
         seeds[node.outputs[final]] = numbers

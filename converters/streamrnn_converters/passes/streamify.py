@@ -54,7 +54,13 @@ def streamify(graph: Graph, axes: Mapping[str, int], chunk: int = 1) -> Graph:
 
 @dataclass
 class _Walk:
-    """The step graph as far as it is built. `reach` is the receptive field of a wire in input frames, inf for recurrence."""
+    """The step graph as far as it is built.
+
+    reach:   receptive field of a wire in input frames, inf for recurrence.
+    held:    what states of the file are moved to.
+    gridded: values in units of a grid that each step makes anew, and what describes it.
+    anew:    values without time that each step computes from its frames all the same.
+    """
 
     graph: Graph
     chunk: int
@@ -66,6 +72,7 @@ class _Walk:
     reach: dict[str, float] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
     gridded: set[str] = field(default_factory=set)
+    anew: set[str] = field(default_factory=set)
     names: Names = field(default_factory=Names)
 
     def __post_init__(self) -> None:
@@ -90,10 +97,10 @@ class _Walk:
         if self.chunk > 1 and node.attrs.get("direction") == "reverse":
             site = Site(_with(node, {"chunked": 1}), site.types, site.constants, site.outputs)
         rule = get_op(node).stream(site, streams)
-        self._check_grid(site, rule)
         for name, stream in zip(node.outputs, rule.outputs, strict=False):
             if name and stream is not None:
                 self.streams[name] = stream
+        self._check_grid(site, rule)
         present = [s for s in streams if s is not None]
         self._emit(site.node, rule, present[0], max(s.delay for s in present))
 
@@ -107,6 +114,8 @@ class _Walk:
                 f"(quantize_static), or leave this node in floats (nodes_to_exclude of quantize_dynamic)"
             )
         made = node.op == "DynamicQuantizeLinear" and None in rule.outputs
+        if made or not self.anew.isdisjoint(node.inputs):
+            self.anew.update(name for name in node.outputs if name and name not in self.streams)
         if made or (inside and not (node.op in ("Mul", "DequantizeLinear") and len(inside) > 1)):
             self.gridded.update(name for name in node.outputs if name)
 
@@ -129,7 +138,8 @@ class _Walk:
             put(inputs, index, self.names.fresh(f"{node.name}.in{index}"))
             self.constants[inputs[index]] = value
         for index, name in enumerate(node.inputs):
-            if index not in rule.kept and name not in self.streams and math.isinf(self.reach.get(name, 0)):
+            steady = name not in self.streams and name not in self.anew
+            if index not in rule.kept and steady and math.isinf(self.reach.get(name, 0)):
                 raise NotStreamableError(
                     f"node '{node.name}' ({node.op}): its input '{name}' is what a state of the file was before the clip, and "
                     f"in a stream that state moves on with each frame; use window mode (--mode window)"
