@@ -211,6 +211,26 @@ def test_window_mode_and_short_clips_are_left_as_they_are(tmp_path: Path) -> Non
     assert reroll(graph) is graph
 
 
+def test_a_loop_along_another_axis_whose_rounds_remember_time_stays_written_out(tmp_path: Path) -> None:
+    """Four groups of channels, each behind the same convolution over time of itself and of the group before."""
+    frames, groups = 9, 4
+    nodes = [h.make_node("Split", ["x"], [f"g{k}" for k in range(groups)], axis=1, num_outputs=groups, name="split")]
+    for k in range(groups):
+        nodes += [
+            h.make_node("Add", [f"t{k - 1}", f"g{k}"], [f"s{k}"], name=f"s{k}"),
+            h.make_node("Conv", [f"s{k}", "K"], [f"c{k}"], pads=[2, 0], name=f"c{k}"),
+            h.make_node("Tanh", [f"c{k}"], [f"t{k}"], name=f"t{k}"),
+        ]
+    nodes.append(h.make_node("Concat", [f"t{k}" for k in range(groups)], ["y"], axis=1, name="y"))
+    dims = [1, groups, frames]
+    path = files.save(files.make(nodes, [("x", F32, dims)], [("y", F32, dims)],
+                                 {"K": floats(4, 1, 1, 3), "t-1": np.zeros((1, 1, frames), np.float32)}), tmp_path)  # fmt: skip
+    assert "rerolled" in reroll(sequence(path)).meta
+    engine = Engine(convert(path, mode="frame", time_axis={"x": 2}))
+    assert "rerolled" not in engine.meta
+    assert validate(path, engine, steps=30).passed
+
+
 OPS = ("Tanh", "Sigmoid", "Relu", "Neg", "Add", "Mul", "Sub", "MatMul")
 
 

@@ -152,7 +152,7 @@ class _Import:
             raise BindingError(f"{error}\n(frame mode is not possible: {reason})") from None
 
     def _without_counterpart(self, graph: Graph) -> str:
-        """Why no clip of the file's own fixed length has the stream's answer, "" where one has."""
+        """Why the stream is not what a file with clips of a fixed length means, "" where it is."""
         if self._has_open_time() or self.options.lookahead or self.options.time_axis:
             return ""
         unrolled = [found for found in findings_of(graph.meta) if (found.code, found.level) == ("SR103", "warning")]
@@ -179,15 +179,16 @@ class _Import:
         _, pairs = self._sequence({}, 1)
         return bool(pairs)
 
-    def _sequence(self, axes: Mapping[str, int], frames: int) -> tuple[Graph, list[Pair]]:
-        """The typed sequence graph with its explicit states, at one clip length; without `axes`, of one call of the file."""
+    def _sequence(self, axes: Mapping[str, int], frames: int, *, roll: bool = True) -> tuple[Graph, list[Pair]]:
+        """The typed sequence graph with its explicit states, at one clip length; without `axes`, of one call of the file.
+        roll: whether recurrences that are written out over a clip become loops."""
         shapes = default_shapes(self.model, list(self.bind), self.options.shape, axes, frames)
         clip = {shapes[name][axis] for name, axis in axes.items() if name in shapes}
         lengths = {name: np.full(dims, max(clip), np.int64) for name, dims in self.lengths.items() if clip}
         graph = self.pipeline.fold(self.model, shapes, {**self.bind, **lengths}, self.options.outputs)
         pairs = find_pairs(graph, self.options.pair, self._data(graph, axes))
         graph = self.pipeline.run("declutter", attach_states(graph, pairs))
-        if axes:
+        if axes and roll:
             graph = self.pipeline.run("reroll", graph)
         graph = self.pipeline.run("cells", graph, max(1, self.options.lookahead) if axes else 0)
         graph = self.pipeline.run("carry", graph)
@@ -276,6 +277,15 @@ class _Import:
 
     def _step(self, axes: dict[str, int], frames: int) -> Graph:
         graph, pairs = self._sequence(axes, frames)
+        try:
+            return self._streamed(graph, pairs, axes)
+        except NotStreamableError:
+            if "rerolled" not in graph.meta:
+                raise
+        # what is written out may run along another axis than time, with memory of time inside, which a loop cannot have
+        return self._streamed(*self._sequence(axes, frames, roll=False), axes)
+
+    def _streamed(self, graph: Graph, pairs: Sequence[Pair], axes: dict[str, int]) -> Graph:
         for pair in pairs:
             if not pair.of_cell:
                 raise NotStreamableError(
