@@ -373,7 +373,7 @@ def _rows(report: Report) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="bold")
     for name in ("signal", "", "name"):
         table.add_column(name)
-    for name in ("steps", "max abs", "max rel", "tolerance", "noise", "first bad"):
+    for name in ("steps", "max abs", "max rel", "allowed", "noise", "first bad"):
         table.add_column(name, justify="right")
     for row in report.rows:
         style = "green" if row.passed else "yellow" if row.undecided else "bold red"
