@@ -53,8 +53,8 @@ FAILED = Row("loud", "state", "h", 50, float("inf"), float("inf"), 7, 5e-4)
 CULPRIT = Culprit("loud", 7, "layer2/gru", "GRU", "hidden<2>", (0, 3), 0.25, 0.5, 0.25, 1e-4, {"x<1>": 1e-8})
 
 
-def text(report: Report) -> str:
-    console = Console(width=200, record=True, quiet=False, file=io.StringIO())
+def text(report: Report, width: int = 200) -> str:
+    console = Console(width=width, record=True, quiet=False, file=io.StringIO())
     console.print(report_table(report))
     return console.export_text()
 
@@ -76,6 +76,12 @@ class TestVerdict:
         assert not made(rows=(undecided,)).passed
         assert "no signal decides about y[bold]" in made(rows=(undecided,)).verdict
         assert "undecided" in text(made(rows=(undecided,)))
+
+    def test_numbers_are_whole_in_a_terminal_of_80_columns_whatever_the_names_are(self) -> None:
+        numbers = {"max_abs": 1.25e-04, "max_rel": 2.5e-03, "tolerance": 3.75e-02, "noise": 4.5e-01}
+        row = replace(made().rows[0], name="a_long/name.of_an/output", undecided=True, **numbers)
+        told = text(made(rows=(*made().rows, row)), width=80)
+        assert all(f"{value:.2e}" in told for value in numbers.values())
 
     def test_changed_bits_are_told(self) -> None:
         assert "changes bits" in made(chunkings=(Chunking("random", 50, False, True),)).verdict

@@ -370,11 +370,12 @@ def report_table(report: Report) -> RenderableType:
 
 
 def _rows(report: Report) -> Table:
-    table = Table(box=None, padding=(0, 1), header_style="bold")
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     for name in ("signal", "", "name"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for name in ("steps", "max abs", "max rel", "allowed", "noise", "first bad"):
-        table.add_column(name, justify="right")
+        # a number is whole in a terminal of 80 columns; names are folded
+        table.add_column(name, justify="right", min_width=8 if name not in ("steps", "first bad") else None)
     for row in report.rows:
         style = "green" if row.passed else "yellow" if row.undecided else "bold red"
         table.add_row(
