@@ -10,6 +10,7 @@ from streamrnn_converters.lint.rules import Edit, Finding, finding, listed
 from streamrnn_converters.onnx.moves import CELLS, Moves
 from streamrnn_converters.onnx.raw import RawInput, RawModel
 from streamrnn_converters.onnx.state_map import STATE_WORDS, Pair, stem
+from streamrnn_converters.passes.edit import Contents
 
 #: repetitions of one cell that make a loop written out
 _UNROLLED = 3
@@ -111,11 +112,12 @@ def _unrolled(graph: Graph) -> Iterator[Finding]:
         frames = " and ".join(map(str, dict.fromkeys(rerolled)))
         text = f"a recurrence is written out over {frames} frames; frame mode runs it as the loop that it was"
         yield finding("SR103", "model", text, level="note", remedy="nothing; window mode runs it as it is written")
-    users: dict[tuple[str, bytes], list[Node]] = {}
+    contents = Contents(graph.constants)
+    users: dict[object, list[Node]] = {}
     for node in graph.nodes:
-        weights = graph.const(_weights(node))
+        weights = contents.of(_weights(node))
         if weights is not None:
-            users.setdefault((f"{node.op} {weights.shape}", weights.tobytes()), []).append(node)
+            users.setdefault((node.op, weights), []).append(node)
     for nodes in users.values():
         if len(nodes) >= _UNROLLED and _chain(graph, nodes) >= _UNROLLED:
             text = f"{len(nodes)} nodes ({nodes[0].op}) apply it one behind the other, '{nodes[0].name}' first"

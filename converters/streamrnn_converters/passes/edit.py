@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import wraps
@@ -33,6 +34,22 @@ def renamed(node: Node, names: Mapping[str, str]) -> Node:
         inputs=tuple(names.get(name, name) for name in node.inputs),
         outputs=tuple(names.get(name, name) for name in node.outputs),
     )
+
+
+class Contents:
+    """What constants hold: equal for those of the same element type, shape and values. Each is looked at once."""
+
+    def __init__(self, constants: Mapping[str, Array]) -> None:
+        self._constants = constants
+        self._known: dict[str, tuple[str, tuple[int, ...], bytes]] = {}
+
+    def of(self, name: str) -> tuple[str, tuple[int, ...], bytes] | None:
+        """None for what is no constant."""
+        array = self._constants.get(name)
+        if array is not None and name not in self._known:
+            digest = hashlib.blake2b(array.tobytes(), digest_size=16).digest()
+            self._known[name] = (array.dtype.str, array.shape, digest)
+        return self._known.get(name)
 
 
 def live_nodes(nodes: Sequence[Node], results: Iterable[str]) -> list[Node]:

@@ -27,7 +27,7 @@ from streamrnn.ir.graph import Array, Graph, Node
 from streamrnn.ir.op import get_op
 from streamrnn.ir.types import TensorType
 from streamrnn_converters.passes.declutter import declutter
-from streamrnn_converters.passes.edit import renamed
+from streamrnn_converters.passes.edit import Contents, renamed
 from streamrnn_converters.passes.roll import Loop, Pick, roll
 
 #: frames of a clip below which nothing is said to repeat: blocks 0 and the last one are special
@@ -170,6 +170,7 @@ class _Written:
     length: int
     levels: dict[str, int]
     blocks: list[list[Node]]
+    contents: Contents
     states: dict[str, str] = field(default_factory=dict)
     images: list[dict[str, str]] = field(default_factory=list)
 
@@ -200,7 +201,7 @@ class _Written:
         blocks: list[list[Node]] = [[] for _ in range(length)]
         for node in nodes:
             blocks[levels[next(name for name in node.outputs if name)]].append(node)
-        written = _Written(graph, mine, names, length, levels, blocks)
+        written = _Written(graph, mine, names, length, levels, blocks, Contents(graph.constants))
         return written if written._matches() else None
 
     # -- whether all blocks are the same --------------------------------------------------------------------------------
@@ -269,8 +270,7 @@ class _Written:
 
     def _own(self, name: str) -> object:
         """A constant by its content, another value by its name."""
-        array = self.graph.const(name)
-        return name if array is None else (array.dtype.str, array.shape, array.tobytes())
+        return self.contents.of(name) or name
 
     # -- what comes out -------------------------------------------------------------------------------------------------
 
