@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 
 from streamrnn.codegen.build import host
-from streamrnn.codegen.library import cache_folder
+from streamrnn.codegen.cache import cache_folder
 
 #: widest vector of a CPU that has the feature (bits), the widest first
 _WIDTHS = (("avx512f", 512), ("avx2", 256), ("avx", 256), ("neon", 128), ("sse2", 128))

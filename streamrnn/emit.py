@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import streamrnn.ops  # noqa: F401  fills the op table
 from streamrnn.errors import GraphError, OpenValueError, UnsupportedError
 from streamrnn.ir.graph import Array, Graph, Node
 from streamrnn.ir.lowering import Apply, Arg, Lowering, Moving, Place, Skip

@@ -6,19 +6,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamrnn import ops as _ops
-from streamrnn.codegen.build import Step, build
+from streamrnn.codegen import ready
+from streamrnn.codegen.build import Step, build, load_object
 from streamrnn.errors import MissingExtraError, ModelFileError
-from streamrnn.ir.file import fingerprint, load_graph, save_graph
-from streamrnn.ir.graph import Graph
-from streamrnn.plan import Port, StepPlan
-from streamrnn.planner import make_plan
+from streamrnn.files import read_file
+from streamrnn.layout import Layout, Port
 
-assert _ops is not None  # importing the package fills the op table
+if TYPE_CHECKING:
+    from streamrnn.ir.graph import Graph
+    from streamrnn.plan import StepPlan
+
+# What only the first load of a model needs (ops, kernels, the planner) is imported inside of functions: it takes most of the
+# time of importing this package.
 
 
 @dataclass(frozen=True)
@@ -44,35 +47,66 @@ class Engine:
     receptive_field  input frames that one output frame depends on; None where recurrence makes it unbounded
     """
 
+    layout: Layout
+    step: Step
+    name: str
+    meta: Mapping[str, object]
+    _file: tuple[bytes, Path]
+
     def __init__(self, graph: Graph, notify: Callable[[str], None] = lambda text: None) -> None:
-        self.graph = graph
-        self.plan: StepPlan = make_plan(graph)
-        self.step: Step = build(self.plan, notify)
+        self.__dict__["graph"] = graph
+        self.layout = self.plan
+        self.step = build(self.plan, notify)
+        self.name, self.meta = graph.name, graph.meta
+
+    @classmethod
+    def of_file(cls, path: Path, notify: Callable[[str], None] = lambda text: None) -> Engine:
+        """The engine of a `.srnn` file: the ready one of the cache, else a new one that is put there."""
+        data = read_file(path)
+        file = ready.ready_file(data)
+        found = ready.load(file)
+        if found is None:
+            engine = cls(_parse(data, path), notify)
+            about = {"name": engine.name, "meta": dict(engine.meta), "fingerprint": engine.fingerprint}
+            ready.store(file, about, engine.layout, engine.step.key)
+        else:
+            engine = cls.__new__(cls)
+            engine._file = data, path
+            engine.layout = found.layout
+            engine.step = load_object(found.code, file.stem, from_cache=True)
+            engine.name, engine.meta = found.about["name"], found.about["meta"]
+            engine.__dict__["fingerprint"] = found.about["fingerprint"]
+        return engine
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The step graph."""
+        return _parse(*self._file)
+
+    @cached_property
+    def plan(self) -> StepPlan:
+        """The calls of a step, and where everything lies."""
+        from streamrnn.planner import make_plan
+
+        return make_plan(self.graph)
 
     def __repr__(self) -> str:
-        return f"<Engine {self.name}: {len(self.plan.calls)} calls, {self.state_bytes} B state, {self.weights_bytes} B weights>"
-
-    @property
-    def name(self) -> str:
-        return self.graph.name
-
-    @property
-    def meta(self) -> Mapping[str, object]:
-        """What the conversion stored: mode, time axes, sample rate, bindings, producer."""
-        return self.graph.meta
+        return f"<Engine {self.name}: {self.state_bytes} B state, {self.weights_bytes} B weights>"
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides what the model computes."""
+        from streamrnn.ir.file import fingerprint
+
         return fingerprint(self.graph)
 
     @property
     def frames(self) -> int:
-        return self.plan.frames
+        return self.layout.frames
 
     @property
     def delay(self) -> int:
-        return max((p.stream.delay * p.stream.stride for p in self.plan.outputs if p.stream), default=0)
+        return max((p.stream.delay * p.stream.stride for p in self.layout.outputs if p.stream), default=0)
 
     @property
     def latency(self) -> int:
@@ -82,7 +116,7 @@ class Engine:
     @property
     def stride(self) -> int:
         """Input frames per output frame."""
-        return max((p.stream.stride for p in self.plan.outputs if p.stream), default=1)
+        return max((p.stream.stride for p in self.layout.outputs if p.stream), default=1)
 
     @property
     def receptive_field(self) -> int | None:
@@ -91,19 +125,19 @@ class Engine:
 
     @property
     def state_bytes(self) -> int:
-        return sum(state.type.nbytes for state in self.plan.states)
+        return sum(state.type.nbytes for state in self.layout.states)
 
     @property
     def weights_bytes(self) -> int:
-        return int(self.plan.weights.nbytes)
+        return int(self.layout.weights.nbytes)
 
     @cached_property
     def inputs(self) -> dict[str, PortInfo]:
-        return {port.name: self._info(port) for port in self.plan.inputs}
+        return {port.name: self._info(port) for port in self.layout.inputs}
 
     @cached_property
     def outputs(self) -> dict[str, PortInfo]:
-        return {port.name: self._info(port) for port in self.plan.outputs}
+        return {port.name: self._info(port) for port in self.layout.outputs}
 
     def _info(self, port: Port) -> PortInfo:
         stream = port.stream
@@ -112,7 +146,16 @@ class Engine:
 
     def save(self, path: str | Path) -> None:
         """Write the `.srnn` file. Raises OSError."""
+        from streamrnn.ir.file import save_graph
+
         save_graph(self.graph, path)
+
+
+def _parse(data: bytes, path: Path) -> Graph:
+    import streamrnn.ops  # noqa: F401  fills the op table
+    from streamrnn.ir.file import parse_graph
+
+    return parse_graph(data, path)
 
 
 def frame_shape(port: Port) -> tuple[int, ...]:
@@ -137,7 +180,7 @@ def load(path: str | Path, notify: Callable[[str], None] = lambda text: None, **
     if path.suffix == ".srnn":
         if options:
             raise ModelFileError(f"{path}: a .srnn file is converted already; {sorted(options)} belong to the conversion")
-        return Engine(load_graph(path), notify)
+        return Engine.of_file(path, notify)
     try:
         from streamrnn_converters import convert
     except ImportError as error:

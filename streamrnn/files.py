@@ -1,11 +1,20 @@
-"""Writing files so that a full disk or a kill leaves the old file or none, never half of one."""
+"""Reading files whole, and writing them so that a full disk or a kill leaves the old file or none, never half of one."""
 
 from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from pathlib import Path
+
+from streamrnn.errors import ModelFileError
+
+
+def read_file(path: str | Path) -> bytes:
+    """The bytes of a model file. Raises ModelFileError."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ModelFileError(f"{path}: the file cannot be read ({error.strerror})") from None
 
 
 def write_aside(path: Path, data: bytes) -> None:
@@ -27,6 +36,8 @@ def write_aside(path: Path, data: bytes) -> None:
 
 def _replace(target: Path, data: bytes, permissions: int, called: str) -> None:
     """`called`: what the user calls the file, for errors."""
+    import tempfile  # 3 ms that a program which only reads has no use for
+
     name = ""
     try:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")

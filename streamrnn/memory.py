@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from streamrnn.engine import Engine
-from streamrnn.plan import ALIGN
+#: bytes; whole vectors fit behind every element of the last tile
+ALIGN = 64
 
 
 def aligned_bytes(size: int) -> npt.NDArray[np.uint8]:
@@ -14,14 +14,3 @@ def aligned_bytes(size: int) -> npt.NDArray[np.uint8]:
     block = np.zeros(size + ALIGN, np.uint8)
     start = -block.ctypes.data % ALIGN
     return block[start : start + size]
-
-
-def engine_weights(engine: Engine) -> npt.NDArray[np.uint8]:
-    """The weight block at a multiple of 64 bytes; one copy per engine, shared by its streams."""
-    block: npt.NDArray[np.uint8] | None = engine.__dict__.get("_weights")
-    if block is None:
-        block = aligned_bytes(engine.plan.weights.nbytes)
-        block[:] = engine.plan.weights
-        block.flags.writeable = False
-        engine.__dict__["_weights"] = block
-    return block

@@ -1,26 +1,21 @@
-"""The StepPlan: which calls, in which order, on which places of one arena. Pure data, printable; `planner` makes it.
-
-arena    [ header | held inputs | states | scratch ]      the first three are STATE: a snapshot is one copy of them
-weights  one read-only block, each piece packed for its kernel
-"""
+"""The StepPlan: which calls, in which order, on which places of one arena. Pure data, printable; `planner` makes it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
-
-import numpy as np
 
 from streamrnn.errors import UnsupportedError
 from streamrnn.ir.lowering import Apply, Arg, Place, Skip
-from streamrnn.ir.types import StreamType, TensorType
 from streamrnn.kernels._jit import Kernel
+from streamrnn.layout import HEADER as HEADER
+from streamrnn.layout import Layout
+from streamrnn.layout import Port as Port
+from streamrnn.layout import Slot as Slot
+from streamrnn.layout import StateSlot as StateSlot
+from streamrnn.memory import ALIGN as ALIGN
 
-#: bytes; whole vectors fit behind every element of the last tile
-ALIGN = 64
-#: bytes at the start of the arena: steps done (i64), policy for non-finite input (i64)
-HEADER = 64
 #: a model may not ask for more memory than this (bytes), whatever its file says
 MAX_BLOCK = 1 << 32
 #: iterations of a loop in one step, those of the loops around it included: a step has to end
@@ -31,14 +26,6 @@ def bounded(size: int, what: str) -> None:
     """UnsupportedError where `size` bytes are more than a model may ask for."""
     if size > MAX_BLOCK:
         raise UnsupportedError(f"{what} would take {size} bytes; at most {MAX_BLOCK} are allowed")
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """A place in the arena or in the weight block, in bytes."""
-
-    offset: int
-    size: int
 
 
 @dataclass(frozen=True)
@@ -109,45 +96,11 @@ def each(items: Iterable[Item], trips: int = 1) -> Iterator[tuple[Call | Loop | 
 
 
 @dataclass(frozen=True)
-class Port:
-    """An input or output of a step: its type, where it lies, and how time runs through it."""
-
-    name: str
-    type: TensorType
-    place: Place
-    stream: StreamType | None
-
-
-@dataclass(frozen=True)
-class StateSlot:
-    """A state: its type, its place in the arena and the place of its initial value in the weight block."""
-
-    name: str
-    type: TensorType
-    place: Place
-    init: Place
-    kind: str
-
-
-@dataclass(frozen=True)
-class StepPlan:
+class StepPlan(Layout):
     """All that code generation needs. `calls` compute the step, `commit` then stores states that were not updated in place."""
 
     calls: tuple[Item, ...]
     commit: tuple[Copy, ...]
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
-    states: tuple[StateSlot, ...]
-    buffers: tuple[tuple[str, Slot], ...]
-    weights: np.ndarray[tuple[int], np.dtype[np.uint8]] = field(repr=False)
-    state_bytes: int
-    arena_bytes: int
-    frames: int
-
-    def place(self, place: Place) -> tuple[str, int]:
-        """(weights | arena, byte offset) of a place."""
-        space, slot = self.buffers[place.buffer]
-        return ("weights" if space == "weights" else "arena"), slot.offset + place.offset * place.dtype.size
 
     def kernels(self) -> list[Kernel]:
         """All kernels and scalar functions, each once, in order of first use."""

@@ -8,13 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from streamrnn.emit import Scope, lower_nodes
 from streamrnn.errors import GraphError, UnsupportedError
 from streamrnn.ir.graph import Array, Graph, Stage
 from streamrnn.ir.lowering import Place
 from streamrnn.ir.types import DType, TensorType
-from streamrnn.plan import ALIGN, HEADER, MAX_TRIPS, Copy, Item, Port, Slot, StateSlot, StepPlan, bounded
+from streamrnn.memory import ALIGN, aligned_bytes
+from streamrnn.plan import HEADER, MAX_TRIPS, Copy, Item, Port, Slot, StateSlot, StepPlan, bounded
 
 
 @dataclass
@@ -198,8 +200,8 @@ class Planner:
         bounded(end, "arena")
         return end
 
-    def _weight_block(self) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
-        block = np.zeros(self.weight_bytes + ALIGN, np.uint8)
+    def _weight_block(self) -> npt.NDArray[np.uint8]:
+        block = aligned_bytes(self.weight_bytes + ALIGN)
         offset = 0
         for array in self.weights:
             block[offset : offset + array.nbytes] = array.reshape(-1).view(np.uint8)

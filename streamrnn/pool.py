@@ -11,8 +11,8 @@ from streamrnn.codegen.abi import HEADER_MENDED, HEADER_POLICY, HEADER_STEPS
 from streamrnn.codegen.build import function
 from streamrnn.engine import Engine
 from streamrnn.errors import InputError, NonFiniteError
-from streamrnn.ir.graph import Array
-from streamrnn.memory import aligned_bytes, engine_weights
+from streamrnn.ir.types import Array
+from streamrnn.memory import aligned_bytes
 from streamrnn.snapshot import Snapshot, check_snapshot, make_snapshot
 from streamrnn.stream import Frames, OnNonFinite, Ports, Result, persistent, policy_of
 
@@ -28,11 +28,11 @@ class StreamPool:
             raise InputError(f"a pool needs at least one slot, not {slots}")
         self.engine = engine
         self.slots = slots
-        plan = engine.plan
+        layout = engine.layout
         self._ports = Ports(engine)
-        self._arenas = aligned_bytes(plan.arena_bytes * slots).reshape(slots, plan.arena_bytes)
+        self._arenas = aligned_bytes(layout.arena_bytes * slots).reshape(slots, layout.arena_bytes)
         self._active = np.zeros(slots, np.uint8)
-        self._weights = engine_weights(engine)
+        self._weights = layout.weights
         self._policy = policy_of(on_nonfinite)
         self._init = function(engine.step.init, release_gil=False, args=2)
         self._pool = function(engine.step.pool, release_gil=True, args=6)
@@ -94,11 +94,11 @@ class StreamPool:
 
     def snapshot(self, slot: int) -> Snapshot:
         """The state of one slot; a Stream of the same model can restore it, and the reverse."""
-        return make_snapshot(self.engine.fingerprint, self.steps(slot), persistent(self.engine.plan, self._arena(slot)))
+        return make_snapshot(self.engine.fingerprint, self.steps(slot), persistent(self.engine.layout, self._arena(slot)))
 
     def restore(self, slot: int, snapshot: Snapshot) -> None:
         """Continue a snapshot in a slot. Raises SnapshotError; the slot is unchanged then."""
-        views = persistent(self.engine.plan, self._arena(slot))
+        views = persistent(self.engine.layout, self._arena(slot))
         values: list[Array] = check_snapshot(snapshot, self.engine.fingerprint, views)
         for view, value in zip(views, values, strict=True):
             view[...] = value

@@ -16,7 +16,7 @@ import numpy as np
 
 from streamrnn.errors import SnapshotError
 from streamrnn.files import write_aside
-from streamrnn.ir.graph import Array
+from streamrnn.ir.types import Array
 
 _MAGIC = b"SRNNSNAP"
 _VERSION = 1

@@ -14,9 +14,9 @@ from streamrnn.codegen.abi import HEADER_MENDED, HEADER_POLICY, HEADER_STEPS, Po
 from streamrnn.codegen.build import function
 from streamrnn.engine import Engine, frame_shape
 from streamrnn.errors import InputError, NonFiniteError
-from streamrnn.ir.graph import Array
-from streamrnn.memory import aligned_bytes, engine_weights
-from streamrnn.plan import ALIGN, Port, StateSlot, StepPlan
+from streamrnn.ir.types import Array
+from streamrnn.layout import Layout, Port, StateSlot
+from streamrnn.memory import ALIGN, aligned_bytes
 from streamrnn.snapshot import Snapshot, check_snapshot, make_snapshot
 
 Frames: TypeAlias = npt.ArrayLike | Mapping[str, npt.ArrayLike]
@@ -96,8 +96,8 @@ class Ports:
     """Layouts of an engine's inputs and outputs, and the checks on what the user hands over."""
 
     def __init__(self, engine: Engine) -> None:
-        self.inputs = [_Layout(port) for port in engine.plan.inputs]
-        self.outputs = [_Layout(port) for port in engine.plan.outputs]
+        self.inputs = [_Layout(port) for port in engine.layout.inputs]
+        self.outputs = [_Layout(port) for port in engine.layout.outputs]
 
     def arrays(self, frames: Frames, steps: bool) -> list[Array]:
         """One checked array per input, in order. Raises InputError."""
@@ -132,15 +132,15 @@ class Stream:
 
     def __init__(self, engine: Engine, on_nonfinite: OnNonFinite = "pass") -> None:
         self.engine = engine
-        plan = engine.plan
+        layout = engine.layout
         self._ports = ports = Ports(engine)
-        boxes = [layout.nbytes for layout in (*ports.inputs, *ports.outputs)]
-        offsets = plan.arena_bytes + np.cumsum([0, *(-(-n // ALIGN) * ALIGN for n in boxes)])
+        boxes = [port.nbytes for port in (*ports.inputs, *ports.outputs)]
+        offsets = layout.arena_bytes + np.cumsum([0, *(-(-n // ALIGN) * ALIGN for n in boxes)])
         self._memory = aligned_bytes(int(offsets[-1]))
-        self._weights = engine_weights(engine)
+        self._weights = layout.weights
         views = [
-            layout.view(self._memory[int(at) : int(at) + layout.nbytes])
-            for layout, at in zip((*ports.inputs, *ports.outputs), offsets, strict=False)
+            port.view(self._memory[int(at) : int(at) + port.nbytes])
+            for port, at in zip((*ports.inputs, *ports.outputs), offsets, strict=False)
         ]
         n = len(ports.inputs)
         self.inputs: Mapping[str, Array] = MappingProxyType(dict(zip((p.name for p in ports.inputs), views[:n], strict=True)))
@@ -260,29 +260,29 @@ class Stream:
 
     def state(self) -> dict[str, Array]:
         """A copy of every state by name."""
-        return {slot.name: _state(self.engine.plan, slot, self._memory).copy() for slot in self.engine.plan.states}
+        return {slot.name: _state(self.engine.layout, slot, self._memory).copy() for slot in self.engine.layout.states}
 
     def snapshot(self) -> Snapshot:
         """The state as data: portable between machines, refused by any other model."""
-        return make_snapshot(self.engine.fingerprint, self.steps, persistent(self.engine.plan, self._memory))
+        return make_snapshot(self.engine.fingerprint, self.steps, persistent(self.engine.layout, self._memory))
 
     def restore(self, snapshot: Snapshot) -> None:
         """Continue where `snapshot` was taken. Raises SnapshotError; the stream is unchanged then."""
-        views = persistent(self.engine.plan, self._memory)
+        views = persistent(self.engine.layout, self._memory)
         for view, value in zip(views, check_snapshot(snapshot, self.engine.fingerprint, views), strict=True):
             view[...] = value
         self._header[HEADER_STEPS] = snapshot.steps
 
 
-def _state(plan: StepPlan, slot: StateSlot, arena: npt.NDArray[np.uint8]) -> Array:
-    _, offset = plan.place(slot.place)
+def _state(layout: Layout, slot: StateSlot, arena: npt.NDArray[np.uint8]) -> Array:
+    _, offset = layout.place(slot.place)
     return arena[offset : offset + slot.type.nbytes].view(slot.type.dtype.numpy).reshape(slot.type.shape)
 
 
-def persistent(plan: StepPlan, arena: npt.NDArray[np.uint8]) -> list[Array]:
+def persistent(layout: Layout, arena: npt.NDArray[np.uint8]) -> list[Array]:
     """Views of everything in an arena that a later step can depend on: held inputs, then states."""
     views: list[Array] = []
-    for port in plan.inputs:
-        _, offset = plan.place(port.place)
+    for port in layout.inputs:
+        _, offset = layout.place(port.place)
         views.append(arena[offset : offset + port.type.nbytes].view(port.type.dtype.numpy))
-    return views + [_state(plan, slot, arena) for slot in plan.states]
+    return views + [_state(layout, slot, arena) for slot in layout.states]

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from small import recurrent_engine
 
-from streamrnn.codegen.build import object_code, undefined_symbols
+from streamrnn.codegen.build import object_code
+from streamrnn.codegen.elf import undefined_symbols
 
 #: glibc's own tracer: every malloc, realloc and free between mtrace() and muntrace() becomes a line of MALLOC_TRACE
 TRACER = "libc_malloc_debug.so.0"

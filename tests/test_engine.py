@@ -18,8 +18,11 @@ from streamrnn_converters.passes.streamify import streamify
 
 import streamrnn
 from streamrnn import Engine, MissingExtraError, ModelFileError, Stream, StreamRNNError
+from streamrnn.codegen import build, elf
+from streamrnn.codegen.build import object_code
+from streamrnn.codegen.cache import cache_folder
 from streamrnn.codegen.driver import driver_text
-from streamrnn.codegen.library import cache_folder
+from streamrnn.ir.file import fingerprint
 from streamrnn.ir.graph import Graph, Node, Stage
 from streamrnn.ir.types import DType, TensorType
 
@@ -47,16 +50,71 @@ def test_a_cached_engine_loads_without_numba_and_steps_alike(tmp_path: Path) -> 
     assert first[3] == second[3]
 
 
-def test_an_altered_object_in_the_cache_is_built_anew(tmp_path: Path) -> None:
+def alter(folder: Path, pattern: str, at: int) -> None:
+    """Change one byte of every file of the folder that fits the pattern."""
+    for path in folder.glob(pattern):
+        data = bytearray(path.read_bytes())
+        data[at] ^= 1
+        path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("at", [-5, 0, 40, 60])
+def test_what_was_altered_in_the_cache_is_built_anew(at: int, tmp_path: Path) -> None:
     recurrent_engine().save(tmp_path / "m.srnn")
     first = load_in_a_new_process(tmp_path / "m.srnn", tmp_path / "cache")
-    for path in (tmp_path / "cache").glob("*.o"):
-        data = bytearray(path.read_bytes())
-        data[-5] ^= 1
-        path.write_bytes(bytes(data))
-    again = load_in_a_new_process(tmp_path / "m.srnn", tmp_path / "cache")
-    assert again[0] == "False"
-    assert again[3] == first[3]
+    for patterns, from_cache in ((["*.engine"], "True"), (["*.engine", "*.o"], "False")):
+        for pattern in patterns:
+            alter(tmp_path / "cache", pattern, at)
+        again = load_in_a_new_process(tmp_path / "m.srnn", tmp_path / "cache")
+        assert again[0] == from_cache
+        assert again[3] == first[3]
+
+
+def test_a_ready_engine_gives_its_graph_and_plan_when_asked_though_the_file_is_gone(tmp_path: Path) -> None:
+    made = recurrent_engine()
+    made.save(tmp_path / "m.srnn")
+    first, again = streamrnn.load(tmp_path / "m.srnn"), streamrnn.load(tmp_path / "m.srnn")
+    (tmp_path / "m.srnn").unlink()
+    assert "graph" in first.__dict__
+    assert "graph" not in again.__dict__
+    assert again.fingerprint == made.fingerprint
+    assert fingerprint(again.graph) == made.fingerprint
+    assert again.plan.lines() == made.plan.lines()
+    assert (again.name, again.meta, again.inputs, again.outputs) == (made.name, made.meta, made.inputs, made.outputs)
+    assert (again.delay, again.frames, again.state_bytes) == (made.delay, made.frames, made.state_bytes)
+
+
+def test_weights_are_aligned_and_read_only(tmp_path: Path) -> None:
+    made = recurrent_engine()
+    made.save(tmp_path / "m.srnn")
+    for engine in (made, streamrnn.load(tmp_path / "m.srnn"), streamrnn.load(tmp_path / "m.srnn")):
+        assert engine.layout.weights.ctypes.data % 64 == 0
+        assert not engine.layout.weights.flags.writeable
+        np.testing.assert_array_equal(engine.layout.weights, made.plan.weights)
+
+
+def test_an_object_steps_alike_whoever_loads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = recurrent_engine()
+    code = object_code(engine.plan)
+    x = floats(0, 50, 3)
+    expected = np.asarray(Stream(engine).process(x))
+    loaders = {"own": elf.load, "LLVM": lambda code, wanted: None}
+    assert elf.load(code, build.SYMBOLS) is not None
+    for name, loader in loaders.items():
+        monkeypatch.setattr(elf, "load", loader)
+        engine.step = build.load_object(code, name, from_cache=False)
+        np.testing.assert_array_equal(np.asarray(Stream(engine).process(x)), expected)
+
+
+def test_the_loader_leaves_to_llvm_what_it_does_not_know() -> None:
+    code = object_code(recurrent_engine().plan)
+    other_cpu = code[:0x12] + b"\xb7\0" + code[0x14:]
+    assert elf.load(other_cpu, build.SYMBOLS) is None
+    assert elf.load(b"MZ" + code[2:], build.SYMBOLS) is None
+    needs = "declare void @streamrnn_nowhere()\ndefine void @f() {\n  call void @streamrnn_nowhere()\n  ret void\n}"
+    assert elf.load(build.link(needs + "\n@kept = constant ptr @f", [], build.machine(*build.host())), ()) is None
+    writes = "@x = global i64 1\n@kept = constant ptr @x"
+    assert elf.load(build.link(writes, [], build.machine(*build.host())), ()) is None
 
 
 def test_an_edited_kernel_another_cpu_and_another_model_are_built_anew(tmp_path: Path) -> None:

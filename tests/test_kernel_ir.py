@@ -12,8 +12,9 @@ from recurrent import cell
 
 from streamrnn import Engine, Stream, kernels
 from streamrnn.codegen import build
-from streamrnn.codegen.build import link, machine, undefined_symbols
+from streamrnn.codegen.build import link, machine
 from streamrnn.codegen.driver import driver_kernels, driver_text
+from streamrnn.codegen.elf import undefined_symbols
 from streamrnn.codegen.library import compile_missing, kernel_bitcode
 from streamrnn.errors import GraphError
 from streamrnn.ir.lowering import Apply, Place, Register

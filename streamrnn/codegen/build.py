@@ -6,21 +6,23 @@ import ctypes
 import hashlib
 import itertools
 import os
-import struct
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from streamrnn.codegen import elf
 from streamrnn.codegen.abi import INIT, POOL, RUN, STEP
-from streamrnn.codegen.driver import driver_kernels, driver_text
-from streamrnn.codegen.library import cache_folder, compile_missing, kernel_bitcode
-from streamrnn.files import write_aside
-from streamrnn.kernels._jit import Kernel, compilers
-from streamrnn.kernels.simd import ONE_REGISTER
-from streamrnn.plan import StepPlan
+from streamrnn.codegen.cache import cache_folder, keep, touch
+from streamrnn.versions import compilers
 
+if TYPE_CHECKING:
+    from streamrnn.kernels._jit import Kernel
+    from streamrnn.plan import StepPlan
+
+#: what an object defines, in the order of the addresses in Step
+SYMBOLS = (INIT, RUN, STEP, POOL)
 _DIGEST = 32
 
 
@@ -33,27 +35,35 @@ class Step:
     step: int
     pool: int
     from_cache: bool
+    key: str
     object_bytes: int
     _owner: Any
 
 
 def build(plan: StepPlan, notify: Callable[[str], None] = lambda text: None) -> Step:
     """Machine code for `plan` on this CPU, from the cache where it is there. Raises StreamRNNError."""
+    # all ops and kernels, none of which a ready engine needs
+    from streamrnn.codegen.driver import driver_kernels, driver_text
+    from streamrnn.codegen.library import compile_missing
+
     cpu, features = host()
     text, kernels = f"{driver_text(plan)}\n{registers(features)}", driver_kernels(plan)
     key = _key(text, kernels, cpu, features)
-    code = _cached(key)
+    code = cached_object(key)
     if code is not None:
-        return _load(code, key, from_cache=True)
+        return load_object(code, key, from_cache=True)
     compile_missing(kernels, notify)
     notify("linking and optimising")
     code = link(text, kernels, machine(cpu, features))
-    write_aside(cache_folder() / f"{key}.o", hashlib.sha256(code).digest() + code)
-    return _load(code, key, from_cache=False)
+    keep(cache_folder() / f"{key}.o", hashlib.sha256(code).digest() + code)
+    return load_object(code, key, from_cache=False)
 
 
 def object_code(plan: StepPlan) -> bytes:
     """The object file of `plan` for this CPU, made anew."""
+    from streamrnn.codegen.driver import driver_kernels, driver_text
+    from streamrnn.codegen.library import compile_missing
+
     kernels = driver_kernels(plan)
     compile_missing(kernels)
     return link(f"{driver_text(plan)}\n{registers(host()[1])}", kernels, machine(*host()))
@@ -63,11 +73,14 @@ def link(text: str, kernels: list[Kernel], machine: Any) -> bytes:
     """One object file from a driver and its kernels, optimised for `machine`."""
     import llvmlite.binding as llvm
 
+    from streamrnn.codegen.library import kernel_bitcode
+    from streamrnn.kernels.simd import ONE_REGISTER
+
     module = llvm.parse_assembly(text)
     for kernel in kernels:
         module.link_in(llvm.parse_bitcode(kernel_bitcode(kernel)))
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
-    exported = {INIT, RUN, STEP, POOL}
+    exported = SYMBOLS
     for function in module.functions:
         if not function.is_declaration and function.name not in exported:
             function.linkage = "internal"
@@ -94,6 +107,8 @@ def host() -> tuple[str, str]:
 
 def registers(features: str) -> str:
     """What `simd.one_register` is on a CPU of these features, as LLVM IR; without it, it is false."""
+    from streamrnn.kernels.simd import ONE_REGISTER
+
     return f'@"{ONE_REGISTER}" = constant i8 {int("+avx512f" in features.split(","))}'
 
 
@@ -112,37 +127,18 @@ def machine(cpu: str, features: str) -> Any:
     return target.create_target_machine(cpu=cpu, features=features, opt=3, reloc="pic", codemodel="default")
 
 
-def undefined_symbols(code: bytes) -> set[str]:
-    """Names that a 64-bit little-endian ELF object expects from elsewhere. Raises ValueError for other formats.
-
-    The object is looked at and not the IR, because LLVM turns intrinsics into library calls at emission.
-    """
-    if code[:6] != b"\x7fELF\x02\x01":
-        raise ValueError("not a 64-bit little-endian ELF object")
-    sections, size, count = (struct.unpack_from(f, code, at)[0] for f, at in (("<Q", 0x28), ("<H", 0x3A), ("<H", 0x3C)))
-    headers = [struct.unpack_from("<IIQQQQIIQQ", code, sections + i * size) for i in range(count)]
-    found = set()
-    for _, kind, _, _, offset, length, link_, _, _, entry in headers:
-        if kind != 2:  # SHT_SYMTAB
-            continue
-        names = headers[link_][4]
-        for at in range(offset + entry, offset + length, entry):
-            name, _, _, section = struct.unpack_from("<IBBH", code, at)
-            if section == 0:  # SHN_UNDEF
-                found.add(code[names + name : code.index(b"\0", names + name)].decode())
-    return found
-
-
 def _key(text: str, kernels: list[Kernel], cpu: str, features: str) -> str:
     """Content hash of everything that the object depends on."""
-    parts = [text, *(k.key for k in kernels), cpu, features, compilers()]
+    parts = [text, *(k.key for k in kernels), cpu, features, repr(sorted(compilers().items()))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _cached(key: str) -> bytes | None:
+def cached_object(key: str) -> bytes | None:
     """The object under `key`, or None where there is none or it is not what was written."""
     try:
-        data = (cache_folder() / f"{key}.o").read_bytes()
+        file = cache_folder() / f"{key}.o"
+        data = file.read_bytes()
+        touch(file)
     except OSError:
         return None
     digest, code = data[:_DIGEST], data[_DIGEST:]
@@ -159,17 +155,21 @@ _loaded: weakref.WeakValueDictionary[str, Step] = weakref.WeakValueDictionary()
 _loads = itertools.count()
 
 
-def _load(code: bytes, key: str, from_cache: bool) -> Step:
+def load_object(code: bytes, key: str, from_cache: bool) -> Step:
     """Load an object into this process, once per content."""
     step = _loaded.get(key)
     if step is None:
-        builder = _llvm().JITLibraryBuilder().add_object_img(code).add_current_process()
-        for symbol in (INIT, RUN, STEP, POOL):
-            builder = builder.export_symbol(symbol)
-        library = builder.link(_jit(), f"m{next(_loads)}")  # a name can never be used again, not even after unloading
-        init, run, once, pool = (library[symbol] for symbol in (INIT, RUN, STEP, POOL))
-        step = _loaded[key] = Step(init, run, once, pool, from_cache, len(code), library)
+        (init, run, once, pool), owner = elf.load(code, SYMBOLS) or _load_by_llvm(code)
+        step = _loaded[key] = Step(init, run, once, pool, from_cache, key, len(code), owner)
     return step
+
+
+def _load_by_llvm(code: bytes) -> tuple[tuple[int, ...], object]:
+    builder = _llvm().JITLibraryBuilder().add_object_img(code).add_current_process()
+    for symbol in SYMBOLS:
+        builder = builder.export_symbol(symbol)
+    library = builder.link(_jit(), f"m{next(_loads)}")  # a name can never be used again, not even after unloading
+    return tuple(library[symbol] for symbol in SYMBOLS), library
 
 
 def function(address: int, *, release_gil: bool, args: int) -> Callable[..., int]:

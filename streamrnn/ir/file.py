@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from streamrnn.errors import GraphError, ModelFileError, StreamRNNError
-from streamrnn.files import write_aside
+from streamrnn.files import read_file, write_aside
 from streamrnn.ir.graph import Array, Attr, Graph, Node, Stage, State
 from streamrnn.ir.types import DType, StreamType, TensorType
 from streamrnn.ir.verify import verify
@@ -52,13 +52,17 @@ def save_graph(graph: Graph, path: str | Path) -> None:
 
 def load_graph(path: str | Path) -> Graph:
     """Read a `.srnn` file. Raises ModelFileError where it is missing, cut, altered or of a later format."""
-    path = Path(path)
+    return parse_graph(read_file(path), path)
+
+
+def parse_graph(data: bytes, path: str | Path) -> Graph:
+    """The graph in the bytes of a `.srnn` file, `path` for messages. Raises ModelFileError."""
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            _check_format(path, metadata)
-            arrays = [file.get_tensor(f"t{i}") for i in range(len(file.keys()))]
-    except (OSError, SafetensorError, ValueError) as error:
+        tensors = load(data)
+        metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
+        _check_format(path, metadata)
+        arrays = [tensors[f"t{i}"] for i in range(len(tensors))]
+    except (SafetensorError, KeyError, ValueError) as error:
         raise ModelFileError(f"{path}: not a readable .srnn file ({error}); convert the model again") from None
     text = metadata["streamrnn"]
     if _digest(text, arrays) != metadata.get("sha256"):
@@ -71,7 +75,7 @@ def load_graph(path: str | Path) -> Graph:
         raise ModelFileError(f"{path}: the header does not describe a graph ({error!r}); convert the model again") from None
 
 
-def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
+def _check_format(path: str | Path, metadata: Mapping[str, str]) -> None:
     if "streamrnn" not in metadata or "format" not in metadata:
         raise ModelFileError(
             f"{path}: a safetensors file, but not one of streamrnn's; convert the model with `streamrnn convert`"

@@ -6,14 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import numpy.typing as npt
-
+from streamrnn.ir.types import Array as Array
 from streamrnn.ir.types import StreamType, TensorType
 
-#: any array; element types are checked at run time, by TensorType
-Array: TypeAlias = npt.NDArray[Any]
 Attr: TypeAlias = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | None
 
 

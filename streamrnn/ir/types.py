@@ -6,9 +6,13 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache, cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+#: any array; element types are checked at run time, by TensorType
+Array: TypeAlias = npt.NDArray[Any]
 
 
 class DType(Enum):

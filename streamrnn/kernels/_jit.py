@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.metadata
 import inspect
 import pathlib
 import types
@@ -33,6 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamrnn.errors import GraphError
+from streamrnn.versions import compilers
 
 # For the type checker scalars are Any: in plain Python they are NumPy numbers, under Numba machine numbers.
 i64: TypeAlias = Any
@@ -188,7 +188,7 @@ class Kernel:
     def key(self) -> str:
         """Hash of everything that the IR depends on: sources, bindings, versions of the compilers."""
         own = _module_source(self.function.__module__)
-        return hashlib.sha256(f"{kernel_sources()}\0{own}\0{self.address}\0{compilers()}".encode()).hexdigest()
+        return hashlib.sha256(f"{kernel_sources()}\0{own}\0{self.address}\0{sorted(compilers().items())}".encode()).hexdigest()
 
     @cached_property
     def njit(self) -> Any:
@@ -276,9 +276,3 @@ def kernel_sources() -> str:
 def _module_source(module: str) -> str:
     file = getattr(importlib.import_module(module), "__file__", None)
     return hashlib.sha256(pathlib.Path(file).read_bytes()).hexdigest() if file else ""
-
-
-@cache
-def compilers() -> str:
-    """Versions of numba and llvmlite, without importing them."""
-    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("numba", "llvmlite"))
