@@ -19,14 +19,21 @@ Side: TypeAlias = tuple[Callable[[Any], object], Any]
 
 #: nanoseconds that one timing of one side takes at least
 SLICE = 2_000_000
+#: fewest and most rounds
+ROUNDS = (3, 25)
 
 
 def abba(
-    sides: Sequence[Side], rounds: int, least: int = SLICE, clock: Callable[[], int] = time.process_time_ns
+    sides: Sequence[Side], budget: float, least: int = SLICE, clock: Callable[[], int] = time.process_time_ns
 ) -> npt.NDArray[np.float64]:
-    """Nanoseconds per call, [rounds, sides]: each round goes there and back over the sides and takes the mean of both visits."""
+    """Nanoseconds per call, [rounds, sides]: each round goes there and back over the sides and takes the mean of both visits.
+
+    As many rounds as take `budget` seconds, within ROUNDS.
+    """
     counts = [calls_for(side, least, clock) for side in sides]
-    times = np.zeros((rounds, len(sides)))
+    a_round = 2 * sum(once(side, count, clock) * count for side, count in zip(sides, counts, strict=True))
+    fewest, most = ROUNDS
+    times = np.zeros((min(most, max(fewest, int(budget * 1e9 / a_round))), len(sides)))
     order = (*range(len(sides)), *reversed(range(len(sides))))
     for row in times:
         for i in order:
@@ -45,6 +52,7 @@ def once(side: Side, count: int, clock: Callable[[], int]) -> float:
 
 def calls_for(side: Side, least: int, clock: Callable[[], int]) -> int:
     """How many calls last `least` nanoseconds, after a few to warm up."""
+    once(side, 1, clock)
     count = 1
     while True:
         spent = once(side, count, clock) * count

@@ -1,0 +1,46 @@
+"""One layer of LSTM, GRU or RNN, as many inputs as hidden units: a step, and a step within a block, in three kinds of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+from streamrnn import Stream
+from suite.beside import measured, peer_sessions
+from suite.cells import BLOCK, CELLS, CellCase, UnsupportedCaseError
+from suite.native import in_kernel
+from suite.own import engine, session
+from suite.parts import Setup
+from suite.rows import KERNEL, OWN, Row
+
+HIDDEN = (8, 16, 32, 64, 128, 256, 512, 1024)
+WEIGHTS = {"f32": 4, "f16": 2, "int8": 1}
+#: steps of one call from native code
+REPEAT = 64
+
+
+def rows(setup: Setup) -> Iterator[Row]:
+    cells, hidden = (CELLS, HIDDEN) if not setup.quick else (("LSTM", "GRU"), (32, 256))
+    for cell, H, weights, steps in product(cells, hidden, WEIGHTS, (1, BLOCK)):
+        yield row(setup, CellCase(cell, H, setup.work, steps), weights)
+
+
+def row(setup: Setup, case: CellCase, weights: str) -> Row:
+    """One case beside the peers with such weights, and beside onnxruntime in float32."""
+    way = "step" if case.steps == 1 else f"block {case.steps}"
+    axes = {"cell": case.cell, "H": case.hidden, "weights": weights, "way": way}
+    try:
+        built = engine(case, weights)
+    except UnsupportedCaseError as reason:
+        return Row("cells", axes, {}, {OWN: str(reason)})
+    others, skipped = peer_sessions(setup.peers, case, weights)
+    if weights != "f32" and "onnxruntime" in setup.peers:
+        others["onnxruntime f32"] = setup.peers["onnxruntime"].ways(case, "f32")["onnxruntime"]
+    stream = Stream(built)
+    sessions = {OWN: session(case, built), **others}
+    extra = {KERNEL: ((in_kernel(stream), REPEAT), REPEAT)} if case.steps == 1 else {}
+    figures, wrong = measured(case, weights, sessions, session(case, engine(case, "f32")), setup.budget, extra)
+    bound = setup.roofline.bound(case.parameters * WEIGHTS[weights], case.flops)
+    for name in (OWN, *extra):
+        figures[name]["roofline"] = bound / figures[name]["ns"]
+    return Row("cells", axes, figures, {**skipped, **wrong})

@@ -1,0 +1,85 @@
+"""How late single calls are at worst, by the clock on the wall, on a quiet machine and on one whose cores are all taken.
+
+A step is one frame of an LSTM; a callback is 64 frames of it, which a sound card at 48 kHz waits 1.33 ms for. The engines take
+turns, so that all of them meet the same disturbances.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+
+from suite.cells import CellCase, noise
+from suite.own import engine, session
+from suite.parts import Setup
+from suite.rows import OWN, Row
+from suite.timing import Side
+
+HIDDEN = 64
+CALLBACK = 64
+DEADLINE_NS = 1e9 * CALLBACK / 48_000
+#: calls of one side in a row
+TURN = 500
+
+
+def rows(setup: Setup) -> Iterator[Row]:
+    seconds = 1.5 if setup.quick else 12.0
+    for steps, load in ((1, "none"), (CALLBACK, "none"), (1, "all cores busy"), (CALLBACK, "all cores busy")):
+        case = CellCase("LSTM", HIDDEN, setup.work, steps)
+        sessions = {OWN: session(case, engine(case, "f32"))}
+        if "onnxruntime" in setup.peers:
+            sessions |= setup.peers["onnxruntime"].ways(case, "f32")
+        x = noise(case.x_shape)
+        sides = [(s.call, x.reshape(s.shape)) for s in sessions.values()]
+        with background(load != "none"):
+            samples = walled(sides, seconds)
+        way = "step" if steps == 1 else f"callback of {steps}"
+        axes = {"cell": "LSTM", "H": HIDDEN, "way": way, "load": load}
+        yield Row("tails", axes, dict(zip(sessions, map(tail, samples), strict=True)))
+
+
+@contextmanager
+def background(wanted: bool) -> Iterator[None]:
+    """A busy process for each core."""
+    busy = [sys.executable, "-c", "while True: pass"]
+    processes = [subprocess.Popen(busy) for _ in range(os.cpu_count() or 1)] if wanted else []
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def walled(sides: Sequence[Side], seconds: float) -> list[npt.NDArray[np.float64]]:
+    """Wall-clock nanoseconds of single calls of each side, TURN at a time."""
+    for call, x in sides:
+        for _ in range(TURN):
+            call(x)
+    samples: list[list[int]] = [[] for _ in sides]
+    clock = time.perf_counter_ns
+    end, order = clock() + seconds * 1e9, list(range(len(sides)))
+    while clock() < end:
+        for i in order:
+            call, x = sides[i]
+            stamps = [clock()]
+            for _ in range(TURN):
+                call(x)
+                stamps.append(clock())
+            samples[i] += np.diff(stamps).tolist()
+        order.reverse()
+    return [np.asarray(s, np.float64) for s in samples]
+
+
+def tail(samples: npt.NDArray[np.float64]) -> dict[str, float]:
+    """Percentiles, and the share of calls that a deadline of 64 frames at 48 kHz would have missed."""
+    p50, p99, p999 = (float(p) for p in np.percentile(samples, [50, 99, 99.9]))
+    figures = {"ns": p50, "p99": p99, "p99.9": p999, "max": float(samples.max())}
+    return {**figures, "calls": float(len(samples)), "misses": float((samples > DEADLINE_NS).sum())}
