@@ -18,9 +18,7 @@ TOLERANCE = {"f32": 1e-4, "f16": 2e-2, "int8": 0.25}
 CALLS = 12
 
 
-def peer_sessions(
-    peers: Mapping[str, Peer], case: CellCase, weights: str
-) -> tuple[dict[str, Session], dict[str, str]]:
+def peer_sessions(peers: Mapping[str, Peer], case: CellCase, weights: str) -> tuple[dict[str, Session], dict[str, str]]:
     """Sessions by name, and why the other peers have none."""
     found: dict[str, Session] = {}
     skipped: dict[str, str] = {}

@@ -15,7 +15,7 @@ from streamrnn import Engine, Stream
 from streamrnn.ir.graph import Array
 from suite.parts import Setup
 from suite.rows import OWN, Row
-from suite.timing import abba, medians, ratios
+from suite.timing import Side, abba, medians, ratios
 
 QUICK = ("silero_v6_openvino", "gtcrn_simple")
 #: largest relative difference of the outputs; docs/models.md judges them one by one
@@ -80,18 +80,28 @@ def row(folder: Folder, name: str, budget: float) -> Row:
     if not off <= TOLERANCE:
         return Row("models", {"model": name}, {}, {OWN: f"outputs differ by {off:.1e} from onnxruntime's"})
     skipped: dict[str, str] = {}
-    sides: dict[str, Callable[[int], object]] = {OWN: lambda t: stream.step(own[t])}
+    sides: dict[str, Side] = {OWN: (each(stream.step), own)}
     try:
         bound = Bound(Caller(folder, name, engine), calls[0])
         bound.step(calls[0])
-        sides["onnxruntime"] = lambda t: bound.step(calls[t])
+        sides["onnxruntime"] = (each(bound.step), calls)
     except Exception as problem:  # onnxruntime raises many unrelated types
         skipped["onnxruntime"] = f"io-binding: {str(problem).splitlines()[0]}"
-    sides["onnxruntime run"] = lambda t: caller.step(calls[t])
-    times = abba([(call, t % steps) for t, call in enumerate(sides.values())], budget)
+    sides["onnxruntime run"] = (each(caller.step), calls)
+    times = abba(list(sides.values()), budget) / steps
     figures = {n: {"ns": ns, "ratio": r} for n, ns, r in zip(sides, medians(times), ratios(times), strict=True)}
     figures["onnxruntime run"]["error"] = off
     return Row("models", {"model": name}, figures, skipped)
+
+
+def each(step: Callable[[Any], object]) -> Callable[[list[Any]], None]:
+    """A function that makes a step for each of a list of frames."""
+
+    def run(frames: list[Any]) -> None:
+        for frame in frames:
+            step(frame)
+
+    return run
 
 
 def differ(engine: Engine, found: Any, expected: Mapping[str, Array]) -> float:
