@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from streamrnn.codegen.abi import HEADER_MENDED, HEADER_POLICY, HEADER_STEPS, INIT, POOL, RUN, STEP, Policy
-from streamrnn.codegen.loops import LOOP, loop_function, real_constant
+from streamrnn.codegen.loops import KEPT_LOOP, LOOP, loop_function, real_constant
 from streamrnn.ir.lowering import Arg, Place, Skip
 from streamrnn.ir.types import DType
 from streamrnn.kernels import ports
@@ -64,7 +64,7 @@ class _Driver:
         declared.append("declare i64 @llvm.smax.i64(i64, i64)\ndeclare i64 @llvm.smin.i64(i64, i64)")
         self._chosen = self._choose_clones()
         body = [self._init(), self._step(), self._run(), _STEP_ONCE, self._pool()]
-        return "\n".join([*declared, *self.functions, *body])
+        return "\n".join([*declared, *self.functions, *body, KEPT_LOOP])
 
     # -- small pieces ---------------------------------------------------------------------------------------------
 

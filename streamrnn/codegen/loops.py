@@ -11,6 +11,11 @@ from streamrnn.plan import Loop
 
 #: stands for the name in the text of a loop function
 LOOP = "@loop"
+#: metadata of innermost loops. LLVM writes a short loop out, element by element, before it looks for vectors; two vectors
+#: in flight are what the functions inside need
+KEPT_LOOP = """!0 = distinct !{!0, !1, !2}
+!1 = !{!"llvm.loop.unroll.disable"}
+!2 = !{!"llvm.loop.interleave.count", i32 2}"""
 
 
 def real_constant(value: float, kind: str) -> str:
@@ -44,7 +49,7 @@ def loop_function(loop: Loop) -> str:
     for d in reversed(range(rank)):
         done = "end" if d == 0 else f"n{d - 1}"
         out += [f"n{d}:", f"  %j{d} = add i64 %i{d}, 1", f"  %c{d} = icmp slt i64 %j{d}, {loop.shape[d]}"]
-        out.append(f"  br i1 %c{d}, label %h{d}, label %{done}")
+        out.append(f"  br i1 %c{d}, label %h{d}, label %{done}" + (", !llvm.loop !0" if d == rank - 1 else ""))
     return "\n".join([*out, "end:", "  ret void", "}"])
 
 

@@ -41,7 +41,7 @@ class _VecModel(models.PrimitiveModel):
 
 
 def _splat(builder: Any, scalar: Any) -> Any:
-    undefined = ir.Constant(_VF, ir.Undefined)
+    undefined = ir.Constant(ir.VectorType(scalar.type, LANES), ir.Undefined)
     first = builder.insert_element(undefined, scalar, _I32(0))
     return builder.shuffle_vector(first, undefined, ir.Constant(_VI, [0] * LANES))
 
@@ -115,17 +115,19 @@ def _lanes(builder: Any, element: Any) -> Any:
     return builder.bitcast(element, _VF.as_pointer())
 
 
+def _in_one_register(builder: Any) -> Any:
+    """The bit behind `one_register`."""
+    found = builder.module.globals.get(ONE_REGISTER)
+    if found is None:
+        found = ir.GlobalVariable(builder.module, _I8, ONE_REGISTER)
+        # a linker's own definition replaces this one
+        found.linkage, found.global_constant, found.initializer = "weak", True, _I8(0)
+    return builder.icmp_unsigned("!=", builder.load(found, typ=_I8), _I8(0))
+
+
 @intrinsic
 def one_register(typing: Any) -> Any:
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        found = builder.module.globals.get(ONE_REGISTER)
-        if found is None:
-            found = ir.GlobalVariable(builder.module, _I8, ONE_REGISTER)
-            # a linker's own definition replaces this one
-            found.linkage, found.global_constant, found.initializer = "weak", True, _I8(0)
-        return builder.icmp_unsigned("!=", builder.load(found, typ=_I8), _I8(0))
-
-    return types.boolean(), generate
+    return types.boolean(), lambda context, builder, sig, args: _in_one_register(builder)
 
 
 @intrinsic
@@ -148,6 +150,17 @@ def vstore(typing: Any, p: Any, i: Any, v: Any) -> Any:
     return types.void(p, types.intp, v), generate
 
 
+def _by_mask(builder: Any, name: str, result: Any, args: list[Any], n: Any) -> Any:
+    """llvm.masked.NAME for the first n lanes."""
+    sixteen = ir.Constant(n.type, LANES)
+    count = builder.trunc(builder.select(builder.icmp_signed("<", n, sixteen), n, sixteen), _I32)
+    mask = builder.icmp_signed("<", ir.Constant(_VI, list(range(LANES))), _splat(builder, count))
+    args = [*args, mask] if name == "store" else [*args[:2], mask, *args[2:]]
+    kind = ir.FunctionType(result, [a.type for a in args])
+    fn = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.{name}.v{LANES}f32.p0")
+    return builder.call(fn, args)
+
+
 def _part_loop(builder: Any, n: Any, copy: Callable[[Any], None]) -> None:
     """Run `copy` for each i < min(n, 16)."""
     limit = ir.Constant(n.type, LANES)
@@ -158,10 +171,18 @@ def _part_loop(builder: Any, n: Any, copy: Callable[[Any], None]) -> None:
 @intrinsic
 def vload_part(typing: Any, p: Any, i: Any, n: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        base = _element(context, builder, sig, args)
-        slot = cgutils.alloca_once_value(builder, ir.Constant(_VF, [0.0] * LANES))
+        base, zero = _element(context, builder, sig, args), ir.Constant(_VF, [0.0] * LANES)
+        slot = cgutils.alloca_once(builder, _VF)
         lanes = builder.bitcast(slot, _F32.as_pointer())
-        _part_loop(builder, args[2], lambda k: builder.store(builder.load(builder.gep(base, [k])), builder.gep(lanes, [k])))
+        with builder.if_else(_in_one_register(builder)) as (masked, one_by_one):
+            with masked:
+                found = _by_mask(builder, "load", _VF, [_lanes(builder, base), _I32(4), zero], args[2])
+                builder.store(found, slot)
+            with one_by_one:
+                builder.store(zero, slot)
+                _part_loop(
+                    builder, args[2], lambda k: builder.store(builder.load(builder.gep(base, [k])), builder.gep(lanes, [k]))
+                )
         return builder.load(slot)
 
     return V(p, types.intp, types.intp), generate
@@ -172,7 +193,13 @@ def vstore_part(typing: Any, p: Any, i: Any, n: Any, v: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         base = _element(context, builder, sig, args)
         lanes = builder.bitcast(cgutils.alloca_once_value(builder, args[3]), _F32.as_pointer())
-        _part_loop(builder, args[2], lambda k: builder.store(builder.load(builder.gep(lanes, [k])), builder.gep(base, [k])))
+        with builder.if_else(_in_one_register(builder)) as (masked, one_by_one):
+            with masked:
+                _by_mask(builder, "store", ir.VoidType(), [args[3], _lanes(builder, base), _I32(4)], args[2])
+            with one_by_one:
+                _part_loop(
+                    builder, args[2], lambda k: builder.store(builder.load(builder.gep(lanes, [k])), builder.gep(base, [k]))
+                )
         return context.get_dummy_value()
 
     return types.void(p, types.intp, types.intp, v), generate

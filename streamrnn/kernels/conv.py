@@ -157,29 +157,27 @@ def conv_positions(
     n_tiles = (width + LANES - 1) // LANES
     blocks = c_out // 4
     for b in range(batch):
-        o = 0
         for g in range(groups):
-            for block in range(blocks):
-                for row in range(height):
-                    for tile in range(n_tiles):
-                        col = min(tile * LANES, width - LANES)
-                        at = b * x_batch + g * x_group + row * x_row + col
-                        to = b * y_batch + (g * c_out + 4 * block) * y_channel + row * y_row + col * y_col
+            first = g * (c_out * (1 + n))
+            for row in range(height):
+                for tile in range(n_tiles):
+                    col = min(tile * LANES, width - LANES)
+                    at = b * x_batch + g * x_group + row * x_row + col
+                    to = b * y_batch + g * c_out * y_channel + row * y_row + col * y_col
+                    o = first
+                    for _ in range(blocks):
                         s0, s1, s2, s3 = four_channels(w, o, x, at, offsets, n)
                         store_lanes_apart(y, to, y_col, LANES, s0, lanes)
                         store_lanes_apart(y, to + y_channel, y_col, LANES, s1, lanes)
                         store_lanes_apart(y, to + 2 * y_channel, y_col, LANES, s2, lanes)
                         store_lanes_apart(y, to + 3 * y_channel, y_col, LANES, s3, lanes)
-                o += 4 * (1 + n)
-            for channel in range(4 * blocks, c_out):
-                for row in range(height):
-                    for tile in range(n_tiles):
-                        col = min(tile * LANES, width - LANES)
-                        at = b * x_batch + g * x_group + row * x_row + col
-                        to = b * y_batch + (g * c_out + channel) * y_channel + row * y_row + col * y_col
+                        o += 4 * (1 + n)
+                        to += 4 * y_channel
+                    for _ in range(c_out - 4 * blocks):
                         s0 = one_channel(w, o + 1, x, at, offsets, n, splat(w[o]))
                         store_lanes_apart(y, to, y_col, LANES, s0, lanes)
-                o += 1 + n
+                        o += 1 + n
+                        to += y_channel
 
 
 @kernel
