@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # where python3 is older than 3.11 but a newer one is installed beside it
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint models bench bench-build table onnx-tests clean
+.PHONY: demo test lint models bench bench-build table onnx-tests wheel kernels clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/streamrnn demo
@@ -36,6 +36,14 @@ table: $(VENV)/.dev
 NAMES ?= gtcrn_simple ulunas_simple
 bench-build: $(VENV)/.dev
 	@$(BIN)/python benchmarks/bench_build.py $(STREAMRNN_MODELS) --only $(NAMES)
+
+# dist/*.whl with the kernels' bitcode in it (a minute or two)
+wheel: $(VENV)/.dev
+	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+# the list of kernels that a wheel brings along, anew
+kernels: $(VENV)/.dev
+	@PYTHONPATH=tests:benchmarks $(BIN)/python tests/shipped_kernels.py
 
 # every node test of the installed onnx, through the compiled step
 onnx-tests: $(VENV)/.dev

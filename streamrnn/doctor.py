@@ -9,7 +9,8 @@ import sys
 from dataclasses import dataclass
 
 from streamrnn.codegen.build import host
-from streamrnn.codegen.cache import cache_folder
+from streamrnn.codegen.cache import SUFFIXES, cache_folder
+from streamrnn.versions import compilers
 
 #: widest vector of a CPU that has the feature (bits), the widest first
 _WIDTHS = (("avx512f", 512), ("avx2", 256), ("avx", 256), ("neon", 128), ("sse2", 128))
@@ -47,9 +48,10 @@ def examine() -> Health:
     if platform.machine() in ("aarch64", "arm64"):
         features.add("neon")
     folder = cache_folder()
-    objects, kernels = list(folder.glob("*.o")), list(folder.glob("*.bc"))
+    objects, kernels, engines = (list(folder.glob(f"*{suffix}")) for suffix in SUFFIXES)
     versions = {"python": platform.python_version()}
-    versions |= {name: importlib.metadata.version(name) for name in ("streamrnn", "numpy", "numba", "llvmlite")}
+    versions |= {name: importlib.metadata.version(name) for name in ("streamrnn", "numpy")}
+    versions |= {name: compilers().get(name, "not installed") for name in ("numba", "llvmlite")}
     return Health(
         versions=versions,
         cpu=f"{cpu} ({platform.machine()}, {sys.platform})",
@@ -58,7 +60,7 @@ def examine() -> Health:
         cache=str(folder),
         cached_models=len(objects),
         cached_kernels=len(kernels),
-        cache_bytes=sum(path.stat().st_size for path in (*objects, *kernels)),
+        cache_bytes=sum(path.stat().st_size for path in (*objects, *kernels, *engines)),
         parts={what: _version(module) for what, (module, _) in OPTIONAL.items()},
     )
 

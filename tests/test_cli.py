@@ -50,7 +50,7 @@ def sensor(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", ["convert", "inspect", "lint", "validate", "run", "doctor", "bench", "demo"])
+@pytest.mark.parametrize("command", ["convert", "inspect", "lint", "validate", "run", "doctor", "bench", "warm", "demo"])
 def test_every_command_has_help_with_examples(command: str) -> None:
     done = run(command, "--help")
     assert done.returncode == 0
@@ -61,6 +61,29 @@ def test_every_command_has_help_with_examples(command: str) -> None:
 def test_wrong_usage_exits_with_2() -> None:
     for args in (["run"], ["nothing"], ["inspect", "a", "b"], ["run", str(AMP), "x.wav"]):
         assert run(*args).returncode == 2
+
+
+def test_warm_builds_what_a_later_load_reads(sensor: Path, tmp_path: Path) -> None:
+    cache = {"STREAMRNN_CACHE": str(tmp_path / "cache")}
+    said = [run("warm", sensor, **cache).stdout for _ in range(2)]
+    assert "built in" in said[0]
+    assert "already there" in said[1]
+    assert all(str(tmp_path / "cache") in text for text in said)
+    code = "import sys, streamrnn; print(streamrnn.load(sys.argv[1]).step.from_cache, 'llvmlite' in sys.modules)"
+    command = [sys.executable, "-c", code, str(sensor)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **cache})
+    assert done.stdout.split() == ["True", "False"]
+
+
+def test_warm_prunes_on_request(tmp_path: Path) -> None:
+    (tmp_path / "old.o").write_bytes(bytes(2_000_000))
+    os.utime(tmp_path / "old.o", (0, 0))
+    (tmp_path / "new.o").write_bytes(bytes(500_000))
+    done = run("warm", "--prune", STREAMRNN_CACHE=str(tmp_path), STREAMRNN_CACHE_MB="1")
+    assert "2.00 MB removed, 500.0 kB left" in done.stdout
+    assert sorted(os.listdir(tmp_path)) == ["new.o"]
+    assert run("warm").returncode == 2
+    assert "whole number of megabytes" in run("warm", "--prune", STREAMRNN_CACHE_MB="much").stderr
 
 
 def test_inspect_shows_the_state_map_on_stdout(sensor: Path) -> None:

@@ -18,6 +18,7 @@ from streamrnn.cli.lint import lint
 from streamrnn.cli.run import run
 from streamrnn.cli.talk import say_error
 from streamrnn.cli.validate import validate
+from streamrnn.cli.warm import warm
 from streamrnn.errors import StreamRNNError
 
 app = typer.Typer(
@@ -61,6 +62,7 @@ app.command(
 app.command(epilog=_examples("streamrnn bench amp.onnx --against onnxruntime", "streamrnn bench vad.srnn --json times.json"))(
     bench
 )
+app.command(epilog=_examples("streamrnn warm vad.srnn amp.srnn", "streamrnn warm --prune"))(warm)
 app.command(epilog=_examples("streamrnn demo", "streamrnn demo -o pictures"))(demo)
 app.command(epilog=_examples("streamrnn doctor", "streamrnn doctor --ops"))(doctor)
 

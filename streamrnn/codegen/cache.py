@@ -17,6 +17,8 @@ from streamrnn.files import write_aside
 
 #: bytes that the folder may take, unless STREAMRNN_CACHE_MB says otherwise
 LIMIT = 1 << 30
+#: objects of steps, bitcode of kernels, ready engines
+SUFFIXES = (".o", ".bc", ".engine")
 #: seconds for which a file is safe after its last use
 FRESH = 600.0
 
@@ -65,7 +67,7 @@ def prune(folder: Path, most: int, fresh: float = FRESH) -> tuple[int, int]:
         for entry in entries:
             with contextlib.suppress(OSError):
                 status = entry.stat(follow_symlinks=False)
-                if entry.is_file(follow_symlinks=False) and entry.name.endswith((".bc", ".o", ".engine")):
+                if entry.is_file(follow_symlinks=False) and entry.name.endswith(SUFFIXES):
                     found.append((status.st_mtime, status.st_size, entry.path))
     total = left = sum(size for _, size, _ in found)
     for used, size, path in sorted(found):

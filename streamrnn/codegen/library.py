@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamrnn.codegen import shipped
 from streamrnn.codegen.cache import cache_folder, touch
 from streamrnn.codegen.compiler import compiler
+from streamrnn.errors import MissingExtraError
+from streamrnn.kernels import _archive
+from streamrnn.versions import compilers
 
 if TYPE_CHECKING:
     from streamrnn.kernels._jit import Kernel
@@ -25,12 +27,17 @@ def compile_missing(kernels: Iterable[Kernel], notify: Callable[[str], None] = l
     """
     missing = []
     for kernel in kernels:
-        if shipped.bitcode(kernel) is None:
+        if _archive.bitcode(kernel) is None:
             touch(kernel_file(kernel))
             if not kernel_file(kernel).exists():
                 missing.append(kernel)
     if not missing:
         return
+    if "numba" not in compilers():
+        names = ", ".join(sorted({kernel.__name__ for kernel in missing}))
+        raise MissingExtraError(
+            f"the kernels {names} did not come with this installation; compiling them needs Numba: pip install numba"
+        )
     notify(f"compiling {len(missing)} kernels (once per machine)")
     for kernel in missing:
         if not kernel_file(kernel).exists():  # another process may have made it by now
@@ -39,5 +46,5 @@ def compile_missing(kernels: Iterable[Kernel], notify: Callable[[str], None] = l
 
 def kernel_bitcode(kernel: Kernel) -> bytes:
     """Bitcode of one kernel that is shipped or that `compile_missing` has made."""
-    found = shipped.bitcode(kernel)
+    found = _archive.bitcode(kernel)
     return kernel_file(kernel).read_bytes() if found is None else found

@@ -31,13 +31,15 @@ from streamrnn.kernels.simd import ONE_REGISTER
 IDLE = 20.0
 
 
-def _numba_passes_off() -> None:
+def numba_passes_off() -> None:
+    """Make this process one that compiles kernels."""
     from numba.core import config
 
     config.OPT = config._OptLevel(0)
     config.LOOP_VECTORIZE = 0
     config.SLP_VECTORIZE = 0
     config.DEBUGINFO_DEFAULT = 0
+    importlib.import_module("streamrnn.kernels._lanes")
 
 
 def _entry(kernel: Kernel, mangled: str) -> str:
@@ -90,8 +92,7 @@ def kernel_bitcode(kernel: Kernel) -> bytes:
 
 def main(requests: IO[str], answers: IO[str]) -> None:
     """Answer all requests."""
-    _numba_passes_off()
-    importlib.import_module("streamrnn.kernels._lanes")
+    numba_passes_off()
     kernel_sources()
     while True:
         idle = threading.Timer(IDLE, os._exit, (0,))
