@@ -51,7 +51,10 @@ class StateSlot:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things lie: a place is an offset in a buffer, and each buffer is a slot of the arena or of the weight block."""
+    """Where things lie: a place is an offset in a buffer, and each buffer is a slot of the arena or of the weight block.
+
+    block_bytes  what a block of steps takes behind the arena of one step
+    """
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
@@ -61,6 +64,7 @@ class Layout:
     state_bytes: int
     arena_bytes: int
     frames: int
+    block_bytes: int = field(default=0, kw_only=True)
 
     def place(self, place: Place) -> tuple[str, int]:
         """(weights | arena, byte offset) of a place."""
@@ -82,6 +86,7 @@ class Layout:
             "outputs": [port(p) for p in self.outputs],
             "states": [[s.name, s.type.dtype.value, s.type.shape, spot(s.place), spot(s.init), s.kind] for s in self.states],
             "sizes": [self.state_bytes, self.arena_bytes, self.frames],
+            "block_bytes": self.block_bytes,
         }
 
     @staticmethod
@@ -104,4 +109,4 @@ class Layout:
 
         inputs, outputs = (tuple(port(*row) for row in found[key]) for key in ("inputs", "outputs"))
         states = tuple(state(*row) for row in found["states"])
-        return Layout(inputs, outputs, states, tuple(buffers), weights, *found["sizes"])
+        return Layout(inputs, outputs, states, tuple(buffers), weights, *found["sizes"], block_bytes=found["block_bytes"])

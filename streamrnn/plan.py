@@ -101,6 +101,7 @@ class StepPlan(Layout):
 
     calls: tuple[Item, ...]
     commit: tuple[Copy, ...]
+    block: Block | None = None
 
     def kernels(self) -> list[Kernel]:
         """All kernels and scalar functions, each once, in order of first use."""
@@ -147,3 +148,16 @@ class StepPlan(Layout):
         body = " ; ".join(apply.function.__name__ for apply in call.body) or "move"
         sources = ", ".join(self._where(place) for place, _ in call.inputs)
         return f"{call.node}: for {list(call.shape)} {{ {body} }} ({sources} -> {self._where(call.output)})"
+
+
+@dataclass(frozen=True)
+class Block:
+    """The block form of a plan: a plan that makes `steps` steps at once, with the same bits.
+
+    Its ports hold a row for each step, its states lie where those of the plan lie. It holds once `after` steps are done, when
+    no delay has filler left.
+    """
+
+    plan: StepPlan
+    steps: int
+    after: int

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
+from streamrnn.blocks import block_form
 from streamrnn.emit import Scope, lower_nodes
 from streamrnn.errors import GraphError, UnsupportedError
 from streamrnn.ir.graph import Array, Graph, Stage
@@ -17,25 +17,16 @@ from streamrnn.ir.lowering import Place
 from streamrnn.ir.types import DType, TensorType
 from streamrnn.memory import ALIGN, aligned_bytes
 from streamrnn.plan import HEADER, MAX_TRIPS, Copy, Item, Port, Slot, StateSlot, StepPlan, bounded
-
-
-@dataclass
-class _Buffer:
-    """Memory that one or more values share, until it has a place. It lives from call `first` to call `last`; calls are counted
-    in the order of the plan, those inside of branches and loops too."""
-
-    size: int
-    space: str  # weights, state, scratch
-    first: int = 1 << 60
-    last: int = -1
-    slot: Slot | None = None
+from streamrnn.scratch import Buffer, aligned, lay_out
 
 
 def make_plan(graph: Graph) -> StepPlan:
     """Lower every node, then lay out the memory. Raises GraphError, UnsupportedError."""
     if graph.stage is not Stage.STEP:
         raise GraphError(f"graph '{graph.name}' is at stage {graph.stage.value}; streamify it first")
-    return Planner(graph).run()
+    plan = Planner(graph).run()
+    block = block_form(plan)
+    return replace(plan, block=block, block_bytes=block.plan.arena_bytes - plan.arena_bytes if block else 0)
 
 
 class Planner:
@@ -43,7 +34,7 @@ class Planner:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.buffers: list[_Buffer] = []
+        self.buffers: list[Buffer] = []
         self.calls: list[Item] = []
         self.clock = 0
         self.loops = 0
@@ -56,7 +47,7 @@ class Planner:
     # -- memory ---------------------------------------------------------------------------------------------------
 
     def buffer(self, size: int, space: str) -> int:
-        self.buffers.append(_Buffer(size, space))
+        self.buffers.append(Buffer(size, space))
         return len(self.buffers) - 1
 
     def scratch(self, dtype: DType, elements: int, what: str) -> Place:
@@ -70,7 +61,7 @@ class Planner:
         buffer = self.buffer(data.nbytes, "weights")
         self.buffers[buffer].slot = Slot(self.weight_bytes, data.nbytes)
         self.weights.append(data)
-        self.weight_bytes = _aligned(self.weight_bytes + data.nbytes)
+        self.weight_bytes = aligned(self.weight_bytes + data.nbytes)
         bounded(self.weight_bytes, "weights")
         return Place(buffer, DType.of(data))
 
@@ -85,7 +76,7 @@ class Planner:
         """Memory in the STATE part of the arena."""
         buffer = self.buffer(type_.nbytes, "state")
         self.buffers[buffer].slot = Slot(self.state_bytes, type_.nbytes)
-        self.state_bytes = _aligned(self.state_bytes + type_.nbytes)
+        self.state_bytes = aligned(self.state_bytes + type_.nbytes)
         bounded(self.state_bytes, "state")
         return Place(buffer, type_.dtype)
 
@@ -94,9 +85,7 @@ class Planner:
     def touch(self, *places: Place) -> None:
         """The next call uses these places."""
         for place in places:
-            buffer = self.buffers[place.buffer]
-            buffer.first = min(buffer.first, self.clock)
-            buffer.last = max(buffer.last, self.clock)
+            self.buffers[place.buffer].touch(self.clock)
 
     def emit(self, item: Item, *places: Place) -> None:
         self.touch(*places)
@@ -160,7 +149,7 @@ class Planner:
         commit = self.settled("state", written)
         for place in (*(copy.source for copy in commit), *(port.place for port in outputs)):
             self.touch(place)
-        arena_bytes = self._lay_out_scratch()
+        arena_bytes = lay_out(self.buffers, self.state_bytes)
         return StepPlan(
             calls=tuple(self.calls),
             commit=tuple(commit),
@@ -179,36 +168,11 @@ class Planner:
             scope.hold(name, place)
         return Port(name, self.graph.types[name], place, self.graph.streams.get(name))
 
-    def _lay_out_scratch(self) -> int:
-        """Give every scratch buffer the lowest offset at which nothing that lives at the same time lies. Large ones first.
-
-        Returns the size of the arena."""
-        placed: list[tuple[int, int, int, int]] = []  # (offset, end, first, last), by offset
-        end = self.state_bytes
-        scratch = [b for b in self.buffers if b.space == "scratch"]
-        for buffer in sorted(scratch, key=lambda b: (-b.size, b.first)):
-            size = _aligned(buffer.size)
-            offset = self.state_bytes
-            for start, stop, first, last in placed:
-                if start >= offset + size:
-                    break
-                if first <= buffer.last and buffer.first <= last and offset < stop:
-                    offset = stop
-            buffer.slot = Slot(offset, buffer.size)
-            insort(placed, (offset, offset + size, buffer.first, buffer.last))
-            end = max(end, offset + size)
-        bounded(end, "arena")
-        return end
-
     def _weight_block(self) -> npt.NDArray[np.uint8]:
         block = aligned_bytes(self.weight_bytes + ALIGN)
         offset = 0
         for array in self.weights:
             block[offset : offset + array.nbytes] = array.reshape(-1).view(np.uint8)
-            offset = _aligned(offset + array.nbytes)
+            offset = aligned(offset + array.nbytes)
         block.flags.writeable = False
         return block
-
-
-def _aligned(n: int) -> int:
-    return -(-n // ALIGN) * ALIGN

@@ -19,6 +19,7 @@ from streamrnn_converters.passes.align import align
 from streamrnn_converters.passes.streamify import streamify
 
 from streamrnn import Engine, Stream, StreamPool
+from streamrnn.blocks import Form
 from streamrnn.codegen.interpret import Interpreter
 from streamrnn.errors import NotStreamableError
 from streamrnn.ir.file import load_graph, save_graph
@@ -201,6 +202,11 @@ def as_dict(engine: Engine, result: Any) -> dict[str, Array]:
     return result if isinstance(result, dict) else {next(iter(engine.outputs)): result}
 
 
+def tiled(frames: Array, n: int) -> Array:
+    """`frames` over and over again, n of them."""
+    return frames[np.arange(n) % len(frames)]
+
+
 def chunks(n: int, seed: int) -> Iterator[slice]:
     rng, at = np.random.default_rng(seed), 0
     while at < n:
@@ -272,6 +278,33 @@ class Contract:
         for name in stream_case.results:
             np.testing.assert_array_equal(np.concatenate([p[name] for p in pieces]), whole[name])
             np.testing.assert_array_equal(np.stack([p[name] for p in ones]), whole[name])
+
+    def test_a_block_gives_the_bits_of_single_steps(self, stream_case: Case) -> None:
+        """Long enough for blocks in front of and behind single steps."""
+        engine = stream_case.stream_engine
+        frames = {n: tiled(a, 75) for n, a in stream_case.frames(engine).items()}
+        block, single = Stream(engine), Stream(engine)
+        found = as_dict(engine, block.process(frames))
+        ones = [as_dict(engine, single.step({n: a[t] for n, a in frames.items()})) for t in range(75)]
+        for name in stream_case.results:
+            assert found[name].tobytes() == np.stack([p[name] for p in ones]).tobytes(), name
+        assert block.snapshot() == single.snapshot()
+
+    def test_any_step_can_be_a_block_in_plain_python(self, stream_case: Case) -> None:
+        """Three steps at once, also where that would not pay: the same bits in outputs, held inputs and states."""
+        plan = stream_case.stream_engine.plan
+        form = Form(plan).over(3)
+        step, block = Interpreter(plan), Interpreter(form.plan)
+        frames = {n: tiled(a, form.after + 3) for n, a in stream_case.frames(stream_case.stream_engine).items()}
+        calls = [[frames[port.name][t] for port in plan.inputs] for t in range(form.after + 3)]
+        for call in calls[: form.after]:
+            step.step(call)
+        block.arena[: plan.state_bytes] = step.arena[: plan.state_bytes]
+        ones = [step.step(call) for call in calls[form.after :]]
+        rows = [np.stack(values) for values in zip(*calls[form.after :], strict=True)]
+        for found, values in zip(block.step(rows), zip(*ones, strict=True), strict=True):
+            assert found.tobytes() == np.stack(values).tobytes()
+        assert block.arena[: plan.state_bytes].tobytes() == step.arena[: plan.state_bytes].tobytes()
 
     def test_filler_before_the_first_frame_never_leaks(self, warm_case: Case) -> None:
         k, axis = next(iter(warm_case.time.items()))

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     ("errors", "files", "memory", "versions", "ir", "kernels"),
     ("ops",),
-    ("layout", "plan", "emit", "planner"),
+    ("layout", "plan", "scratch", "groups", "blocks", "emit", "planner"),
     ("codegen",),
     ("engine", "snapshot", "stream", "pool"),
     ("export", "bench", "doctor", "demo", "rate", "resample"),

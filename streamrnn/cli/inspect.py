@@ -31,7 +31,9 @@ def inspect(
     steps: Annotated[
         int, typer.Option(min=0, help="Run so many steps of noise and show the range of each state after them.")
     ] = 0,
-    plan: Annotated[bool, typer.Option("--plan", help="Print the compiled step: one line per call.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print the compiled step, then a block of steps: one line per call.")
+    ] = False,
 ) -> None:
     """Show what a model is as a stream: ops, shapes, the state map with its evidence, delay, memory."""
     engine = opt.open_engine(model, how, notify)
@@ -39,6 +41,10 @@ def inspect(
     if plan:
         for line in engine.plan.lines():
             out.print(line, markup=False)
+        if engine.plan.block:
+            out.print(f"\n{engine.plan.block.steps} steps at once, in a block:", markup=False)
+            for line in engine.plan.block.plan.lines():
+                out.print(line, markup=False)
         return
     field = engine.receptive_field
     rows = [("model", f"{engine.name} ({engine.fingerprint[:12]})"), *summary(engine)]

@@ -30,7 +30,8 @@ def _floats(plan: StepPlan) -> list[int]:
 def driver_kernels(plan: StepPlan) -> list[Kernel]:
     """All kernels that the driver of `plan` calls."""
     watched = {kernel.address: kernel for i in _floats(plan) for kernel in _watch(plan.inputs[i].type.dtype)}
-    return [*plan.kernels(), *watched.values(), ports.give_frames]
+    called = [*plan.kernels(), *(plan.block.plan.kernels() if plan.block else ()), *watched.values(), ports.give_frames]
+    return list({kernel.address: kernel for kernel in called}.values())
 
 
 def driver_text(plan: StepPlan) -> str:
@@ -49,7 +50,7 @@ class _Driver(Items):
             declared.append(f'declare {result} @"{kernel.symbol}"({args})')
         declared.append("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
         declared.append("declare i64 @llvm.smax.i64(i64, i64)\ndeclare i64 @llvm.smin.i64(i64, i64)")
-        body = [self._init(), self._step(), self._run(), _STEP_ONCE, self._pool()]
+        body = [self._init(), *self._steps(), self._run(), _STEP_ONCE, self._pool()]
         return "\n".join([*declared, *self.functions, *body, KEPT_LOOP])
 
     def _init(self) -> str:
@@ -64,14 +65,21 @@ class _Driver(Items):
             f"define void @{INIT}(ptr %weights, ptr %arena) {{\n{self.take_lines()}\n  ret void\n}}"
         )
 
-    def _step(self) -> str:
-        """internal void @step(weights, arena, t, out pointers...): from held inputs to the caller's outputs and new states."""
-        self.items(self.plan.calls)
-        for i, port in enumerate(self.plan.outputs):
+    def _step(self, name: str, plan: StepPlan) -> str:
+        """internal void @name(weights, arena, t, out pointers...): from held inputs to the caller's outputs and new states."""
+        own, self.plan = self.plan, plan
+        self.items(plan.calls)
+        for i, port in enumerate(plan.outputs):
             self.give(port, f"%out{i}")
-        self.items(self.plan.commit)
-        outs = "".join(f", ptr %out{i}" for i in range(len(self.plan.outputs)))
-        return f"define internal void @step(ptr %weights, ptr %arena, i64 %t{outs}) {{\n{self.take_lines()}\n  ret void\n}}"
+        self.items(plan.commit)
+        self.plan = own
+        outs = "".join(f", ptr %out{i}" for i in range(len(plan.outputs)))
+        return f"define internal void {name}(ptr %weights, ptr %arena, i64 %t{outs}) {{\n{self.take_lines()}\n  ret void\n}}"
+
+    def _steps(self) -> list[str]:
+        """The functions that make one step, and a block of steps."""
+        block = self.plan.block
+        return [self._step("@step", self.plan), *([self._step("@block", block.plan)] if block else [])]
 
     def _run(self) -> str:
         plan = self.plan
@@ -81,38 +89,71 @@ class _Driver(Items):
                 at = self.fresh()
                 self.emit(f"{at} = mul i64 %i, {port.type.nbytes}")
                 self.emit(f"%{side}{i} = getelementptr i8, ptr {base}, i64 {at}")
-        self._take_inputs()
-        taken = self.take_lines()
-        outs = "".join(f", ptr %out{i}" for i in range(len(plan.outputs)))
+        self.emit(f"%t0 = load i64, ptr {self.header(HEADER_STEPS)}")
+        policy = self.load("i64", self.header(HEADER_POLICY))
+        blocked = self._try_block(policy)
+        self._take_inputs(policy)
+        self.emit("\nmake:")
         self.emit(f"%t = load i64, ptr {self.header(HEADER_STEPS)}")
-        self.emit(f"call void @step(ptr %weights, ptr %arena, i64 %t{outs})")
-        self.emit(f"%t1 = add i64 %t, 1\n  store i64 %t1, ptr {self.header(HEADER_STEPS)}")
+        self._call_step("@step", "%t", 1)
+        self.emit("br label %made")
         return (
             f"define i64 @{RUN}(ptr %weights, ptr %arena, ptr %inputs, ptr %outputs, i64 %steps) {{\n"
             "entry:\n  %some = icmp sgt i64 %steps, 0\n  br i1 %some, label %loop, label %end\n"
             "loop:\n  %i = phi i64 [0, %entry], [%i1, %made]\n"
-            f"{taken}\n"
-            f"make:\n{self.take_lines()}\n  br label %made\n"
-            "made:\n  %i1 = add i64 %i, 1\n  %more = icmp slt i64 %i1, %steps\n  br i1 %more, label %loop, label %end\n"
+            f"{self.take_lines()}\n"
+            f"made:\n  %n = phi i64 [1, %make]{blocked}\n"
+            "  %i1 = add i64 %i, %n\n  %more = icmp slt i64 %i1, %steps\n  br i1 %more, label %loop, label %end\n"
             "refused:\n  ret i64 %i\n"
             "end:\n  ret i64 %steps\n}"
         )
 
-    def _take_inputs(self) -> None:
-        """Copy the caller's frame into the held inputs, as the policy says. Every input is looked at before any is taken."""
-        plan = self.plan
-        floats = _floats(plan)
-        policy = self.load("i64", self.header(HEADER_POLICY))
-        self.emit(f"switch i64 {policy}, label %look [i64 {Policy.PASS.value}, label %plain]")
-        self.emit("\nlook:")
+    def _call_step(self, name: str, t: str, steps: int) -> None:
+        outs = "".join(f", ptr %out{i}" for i in range(len(self.plan.outputs)))
+        self.emit(f"call void {name}(ptr %weights, ptr %arena, i64 {t}{outs})")
+        after = self.fresh()
+        self.emit(f"{after} = add i64 {t}, {steps}\n  store i64 {after}, ptr {self.header(HEADER_STEPS)}")
+
+    def _try_block(self, policy: str) -> str:
+        """A block where so many steps are left, no delay has filler left and, unless the policy is to pass it, all is finite.
+
+        Returns what the number of steps made is then, for a phi."""
+        block = self.plan.block
+        if block is None:
+            return ""
+        self.emit("%left = sub i64 %steps, %i")
+        self.emit(f"%long = icmp sge i64 %left, {block.steps}\n  %warm = icmp sge i64 %t0, {block.after}")
+        self.emit("%able = and i1 %long, %warm\n  br i1 %able, label %ask, label %single")
+        self.emit("\nask:")
+        self.emit(f"%pass = icmp eq i64 {policy}, {Policy.PASS.value}\n  br i1 %pass, label %take, label %count")
+        self.emit("\ncount:")
+        self.emit(f"%clean = icmp eq i64 {self._nonfinite(block.plan)}, 0\n  br i1 %clean, label %take, label %single")
+        self.emit("\ntake:")
+        for i, port in enumerate(self.plan.inputs):
+            rows = block.plan.inputs[i]
+            self.copy(self.pointer("%arena", block.plan.place(rows.place)[1]), f"%in{i}", block.steps * port.type.nbytes)
+        self._call_step("@block", "%t0", block.steps)
+        self.emit("br label %made\n\nsingle:")
+        return f", [{block.steps}, %take]"
+
+    def _nonfinite(self, plan: StepPlan) -> str:
+        """How many elements of the inputs of `plan` are not finite."""
         bad = "0"
-        for i in floats:
+        for i in _floats(plan):
             found, total = self.fresh(), self.fresh()
             count, _ = _watch(plan.inputs[i].type.dtype)
             self.emit(f'{found} = call i64 @"{count.symbol}"(i64 {plan.inputs[i].type.size}, ptr %in{i})')
             self.emit(f"{total} = add i64 {bad}, {found}")
             bad = total
-        self.emit(f"%fine = icmp eq i64 {bad}, 0\n  br i1 %fine, label %plain, label %mend")
+        return bad
+
+    def _take_inputs(self, policy: str) -> None:
+        """Copy the caller's frame into the held inputs, as the policy says. Every input is looked at before any is taken."""
+        plan = self.plan
+        floats = _floats(plan)
+        self.emit(f"switch i64 {policy}, label %look [i64 {Policy.PASS.value}, label %plain]")
+        self.emit("\nlook:")
+        self.emit(f"%fine = icmp eq i64 {self._nonfinite(plan)}, 0\n  br i1 %fine, label %plain, label %mend")
         self.emit("\nmend:")
         mended, more = self.load("i64", self.header(HEADER_MENDED)), self.fresh()
         self.emit(f"{more} = add i64 {mended}, 1")

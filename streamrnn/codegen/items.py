@@ -102,7 +102,8 @@ class Items:
 
     def _choose_clones(self) -> set[tuple[object, ...]]:
         work: dict[tuple[object, ...], int] = {}
-        for call, times in each(self.plan.calls):
+        block = self.plan.block.plan.calls if self.plan.block else ()
+        for call, times in each((*self.plan.calls, *block)):
             if isinstance(call, Call):
                 key = self._shape_key(call)
                 work[key] = work.get(key, 0) + call.work * times

@@ -26,13 +26,16 @@ import pathlib
 import types
 from collections.abc import Callable, Mapping
 from functools import cache, cached_property
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from streamrnn.errors import GraphError
 from streamrnn.versions import compilers
+
+if TYPE_CHECKING:
+    from streamrnn.kernels.frames import Frames
 
 # For the type checker scalars are Any: in plain Python they are NumPy numbers, under Numba machine numbers.
 i64: TypeAlias = Any
@@ -127,8 +130,10 @@ class Kernel:
         function: Callable[..., Any],
         bindings: Mapping[str, Binding] | None = None,
         types: Mapping[str, str] | None = None,
+        frames: Frames | None = None,
     ) -> None:
         self.function = function
+        self.frames = frames
         self.bindings = dict(bindings or {})
         self.types = dict(types or {})
         self.__doc__ = function.__doc__
@@ -153,7 +158,7 @@ class Kernel:
         unknown = set(bindings) - set(self.function.__code__.co_names)
         if unknown:
             raise GraphError(f"kernel {self.__name__} uses no name {sorted(unknown)}")
-        return Kernel(self.function, {**self.bindings, **bindings}, self.types)
+        return Kernel(self.function, {**self.bindings, **bindings}, self.types, self.frames)
 
     def typed(self, **types: str) -> Kernel:
         """The same text with other C types: `add.typed(a="i64", b="i64", result="i64")`."""
@@ -162,7 +167,7 @@ class Kernel:
         unknown = set(types) - set(inspect.get_annotations(self.function))
         if unknown:
             raise GraphError(f"kernel {self.__name__} has no parameter {sorted(unknown)}")
-        return Kernel(self.function, self.bindings, {**self.types, **types})
+        return Kernel(self.function, self.bindings, {**self.types, **types}, self.frames)
 
     @cached_property
     def plain(self) -> Callable[..., Any]:

@@ -3,8 +3,8 @@
 Common to all cells:
 
     frames      frames in this step; the first `skip` are filler: they give y = 0 and leave the state alone
-    n_in        inputs that the cell itself multiplies, for which w has rows: 0 where a matrix product over all frames (`dense`)
-                has done so before
+    n_in        inputs for which w has rows. The cell itself multiplies them where s_row is 0; else a matrix product over all
+                frames has done so before (`project`)
     directions  how many: the second one runs from the last frame, and so does the first where `reverse` is 1
     lens        [batch]  frames of each batch entry (i32), read where use_lens is 1; later frames give y = 0, and an entry
                 without frames gets a zero state
@@ -28,11 +28,17 @@ import numpy as np
 from streamrnn.kernels._jit import device, f32, f32p, i32p, i64, kernel
 from streamrnn.kernels.activations import gate_sigmoid, gate_tanh
 from streamrnn.kernels.dense import dense_rows
+from streamrnn.kernels.frames import Ahead, Frames, over_frames
 from streamrnn.kernels.gates import add_four_gates, add_three_gates
+from streamrnn.kernels.project import project_four, project_three
 from streamrnn.kernels.simd import LANES, Vec, above, below, fma, load_lanes, splat, store_lanes, vload, vstore
 
 #: a gate activation: a device function of a vector, alpha and beta
 Activation: TypeAlias = Any
+
+#: calls that go on where the last one ended: forward, all batch entries of the same length
+_ONLY = {"directions": 1, "reverse": 0, "use_lens": 0}
+_START, _X, _Y = ("frames", "batch", "s_row"), ("frames", "batch", "n_in"), ("frames", "y_row")
 
 ONE = np.float32(1)
 ZERO = np.float32(0)
@@ -103,6 +109,7 @@ def lstm_units(
     return cell, f(clipped(gate_o, clip), f0, f1) * hh(cell, h0, h1)
 
 
+@over_frames(Frames("frames", {"start": _START, "x": _X, "y": _Y}, {}, ("h", "c"), ("old", "z"), _ONLY, Ahead(project_four, 4)))
 @kernel
 def lstm(
     frames: i64, skip: i64, batch: i64, n_in: i64, n_hidden: i64, directions: i64, reverse: i64, s_row: i64, y_row: i64,
@@ -117,6 +124,7 @@ def lstm(
     peephole: [direction][tile][i, o, f][16], read where use_peephole is 1.
     """
     n_tiles, size = (n_hidden + LANES - 1) // LANES, 4 * LANES
+    own = n_in if s_row == 0 else 0
     for t in range(frames):
         for d in range(directions):
             ho = d * batch * n_hidden
@@ -126,7 +134,7 @@ def lstm(
                 p, r = 3 * (d * n_tiles + tile) * LANES, o * (n_in + n_hidden)
                 for b in range(batch):
                     row = frame_at(t, valid_frames(frames, use_lens, lens, b), reverse + d) * batch + b
-                    add_four_gates(1, n_in, w, r, x, row * n_in, start, row * s_row + o, z, b * size, 0)
+                    add_four_gates(1, own, w, r, x, row * n_in, start, row * s_row + o, z, b * size, 0)
                 add_four_gates(batch, n_hidden, w, r + n_in * size, old, 0, z, 0, z, 0, size)
                 for b in range(batch):
                     length = valid_frames(frames, use_lens, lens, b)
@@ -147,6 +155,7 @@ def lstm(
                     store_lanes(y, frame * y_row + at, left, new)
 
 
+@over_frames(Frames("frames", {"start": _START, "x": _X, "y": _Y}, {}, ("h",), ("old", "z"), _ONLY, Ahead(project_three, 3)))
 @kernel
 def gru(
     frames: i64, skip: i64, batch: i64, n_in: i64, n_hidden: i64, directions: i64, reverse: i64, s_row: i64, y_row: i64,
@@ -162,6 +171,7 @@ def gru(
     The sums are [Wn x + bn, z, r, Rn h + cn].
     """
     n_tiles, size, sums = (n_hidden + LANES - 1) // LANES, 3 * LANES, 4 * LANES
+    own = n_in if s_row == 0 else 0
     for t in range(frames):
         for d in range(directions):
             ho = d * batch * n_hidden
@@ -171,7 +181,7 @@ def gru(
                 r = o * (n_in + n_hidden)
                 for b in range(batch):
                     row = frame_at(t, valid_frames(frames, use_lens, lens, b), reverse + d) * batch + b
-                    add_three_gates(1, n_in, w, r, x, row * n_in, start, row * s_row + o, z, b * sums, 0)
+                    add_three_gates(1, own, w, r, x, row * n_in, start, row * s_row + o, z, b * sums, 0)
                     vstore(z, b * sums + size, vload(inner, (d * n_tiles + tile) * LANES))
                 add_three_gates(batch, n_hidden, w, r + n_in * size, old, 0, z, LANES, z, LANES, sums)
                 for b in range(batch):
@@ -190,6 +200,7 @@ def gru(
                     store_lanes(y, frame * y_row + at, left, new)
 
 
+@over_frames(Frames("frames", {"start": _START, "y": _Y}, {}, ("h",), ("z", "zn", "rh"), _ONLY))
 @kernel
 def gru_reset_first(
     frames: i64, skip: i64, batch: i64, n_hidden: i64, directions: i64, reverse: i64, s_row: i64, y_row: i64,
@@ -238,6 +249,7 @@ def gru_reset_first(
                     store_lanes(y, frame * y_row + at, left, new)
 
 
+@over_frames(Frames("frames", {"start": _START, "y": _Y}, {}, ("h",), ("z",), _ONLY))
 @kernel
 def rnn(
     frames: i64, skip: i64, batch: i64, n_hidden: i64, directions: i64, reverse: i64, s_row: i64, y_row: i64,

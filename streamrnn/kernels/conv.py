@@ -15,6 +15,7 @@ import numpy as np
 
 from streamrnn.kernels._jit import device, f32p, i64, i64p, kernel
 from streamrnn.kernels.dense import Eight, Four, adjacent, four_positions, one_position
+from streamrnn.kernels.frames import Frames, over_frames
 from streamrnn.kernels.simd import LANES, Vec, fma, one_register, splat, store_lanes, vload, vstore
 
 __all__ = ["adjacent", "conv_channels", "conv_positions", "own_channel", "place", "scattered"]
@@ -49,6 +50,7 @@ def store_lanes_apart(y: f32p, at: i64, step: i64, n: i64, v: Vec, lanes: f32p) 
             y[at + i * step] = lanes[i]
 
 
+@over_frames(Frames("width", {}, {"x": "x_col", "y": "y_col"}, scratch=("lanes",), only={"batch": 1, "height": 1, "width": 1}))
 @kernel
 def conv_channels(
     batch: i64, groups: i64, c_out: i64, total: i64, n: i64, height: i64, width: i64,

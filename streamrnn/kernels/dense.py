@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from streamrnn.kernels._jit import device, f32p, i64, kernel
+from streamrnn.kernels.frames import Frames, over_frames
 from streamrnn.kernels.simd import LANES, Vec, fma, one_register, splat, store_lanes, vload, vstore
 
 ZERO = np.float32(0)
@@ -205,6 +206,7 @@ def dense_rows(
         one_row(n_in, n_out, w, first, x, x_at + (rows - 1) * n_in, y, y_at + (rows - 1) * y_row)
 
 
+@over_frames(Frames("rows", {"x": ("rows", "n_in"), "y": ("rows", "n_out")}))
 @kernel
 def dense(rows: i64, n_in: i64, n_out: i64, w: f32p, x: f32p, y: f32p) -> None:
     """y [rows][n_out] = x [rows][n_in] times weights, plus bias."""
