@@ -8,12 +8,13 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
-from model_folder import Folder, compare
+from model_folder import Folder, arguments, compare, named
 from streamrnn_converters import convert
 from streamrnn_converters.validate import validate
 
-from streamrnn import Engine, ModelFileError
+from streamrnn import Engine, ModelFileError, Stream
 
 NAMES = [
     "silero_v6_16k_op15", "silero_v6_ifless", "silero_v6_openvino", "silero_v4", "silero_dec_v5", "silero_enc_v5",
@@ -57,6 +58,19 @@ def test_a_step_is_a_call_of_the_file(folder: Folder, name: str) -> None:
     assert found.repeats
     assert found.passed, found
     assert found.close or name in ILL_CONDITIONED, found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_block_of_calls_gives_the_bits_of_single_calls(folder: Folder, name: str) -> None:
+    engine, feed, steps = Engine(folder.window(name)), folder.feed(name), folder.steps(name)
+    calls = [arguments(engine, feed(t)) for t in range(min(steps, 75))]
+    calls = [calls[t % len(calls)] for t in range(75)]
+    block, single = Stream(engine), Stream(engine)
+    found = named(engine, block.process({key: np.stack([call[key] for call in calls]) for key in engine.inputs}))
+    ones = [named(engine, single.step(call)) for call in calls]
+    for key, value in found.items():
+        assert value.tobytes() == np.stack([one[key] for one in ones]).tobytes(), key
+    assert block.snapshot() == single.snapshot()
 
 
 @pytest.mark.parametrize("name", RANDOM)
