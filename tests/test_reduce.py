@@ -38,6 +38,7 @@ def reductions(op: str) -> list[Case]:
         Case(op, (positive(5, 1, 6, 33), axes(2)), {"keepdims": 0}, time={0: 1}),
         Case(op, (positive(6, 1, 6, 3), axes(1)), time={0: 1}, refused="over time"),
         Case(op, (positive(7, 2, 3), axes()), {"noop_with_empty_axes": 1}),
+        Case(op, (positive(8, 1, 37, 2), axes(-1)), time={0: 1}),
     ]
 
 

@@ -200,7 +200,9 @@ def place(
             source = (b * (channels // share) + c // share) * area
             target = b * y_batch + c * y_channel + top * y_row
             for r in range(height):
-                for i in range(width):
+                for i in range(min(stride, width)):
                     p = left + i
                     to = target + r * y_row + p % stride * y_phase + p // stride * y_col
-                    y[to] = x[source + r * x_row + i * x_col]
+                    for k in range(i, width, stride):
+                        y[to] = x[source + r * x_row + k * x_col]
+                        to += y_col

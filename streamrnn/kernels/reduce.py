@@ -128,6 +128,12 @@ def reduce_rows(outer: i64, n: i64, count: f32, x: f32p, y: f32p, lanes: f32p) -
 
 
 @kernel
+def reduce_pair(a: f32, b: f32, count: f32) -> f32:
+    """`reduce_rows` for a row of two elements, inside of a loop over the rows."""
+    return finish(combine(combine(start, term(a)), term(b)), count)
+
+
+@kernel
 def reduce_columns(outer: i64, n: i64, inner: i64, count: f32, x: f32p, y: f32p, lanes: f32p) -> None:
     """y [outer][inner] from x [outer][n][inner]. lanes: [16][16] scratch."""
     for r in range(outer):

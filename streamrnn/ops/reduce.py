@@ -184,7 +184,11 @@ def lower_reduction(row: Row, low: Lowering, passes: Sequence[tuple[int, int, in
             "finish": row.finish if last else kernels.result,
         }
         target = y if last else low.scratch(DType.F32, outer * inner)
-        if inner == 1:
+        if (n, inner) == (2, 1):
+            # real and imaginary part, as a rule: lanes are rows
+            pair = Apply(kernels.reduce_pair.bind(**bound), (Register(0), Register(1), count), DType.F32)
+            low.loop((outer,), [(x, (2,)), (x.at(1), (2,))], [pair], target)
+        elif inner == 1:
             lanes = low.scratch(DType.F32, LANES)
             low.call(kernels.reduce_rows.bind(**bound), outer, n, count, x, target, lanes, work=outer * n)
         else:
