@@ -6,8 +6,9 @@ FOLDER holds a manifest.json and a feeds.py, as for models_table.py. Per model:
 
     convert + validate   the ONNX file is converted, built and compared with onnxruntime over the manifest's number of steps, or
                          as many as --steps says; the whole process
-    first run            `load`, `Stream` and the first step of the .srnn file with no object in the cache; after the imports
-    from the cache       the same with the object in the cache; after `import streamrnn`, that of llvmlite included
+    first run            `load`, `Stream` and the first step of the .srnn file with no object in the cache, and the imports that
+                         this takes beyond `import streamrnn`
+    from the cache       the same with the ready engine in the cache; after `import streamrnn`
     peak memory          of the largest of these processes
 
 The bitcode of the kernels is at hand throughout. Times are CPU times, wall-clock times in brackets; medians over --runs
@@ -80,7 +81,7 @@ def run(code: str, *args: str | Path) -> Run:
 
 
 def forget_objects(cache: Path) -> None:
-    for path in cache.glob("*.o"):
+    for path in (*cache.glob("*.o"), *cache.glob("*.engine")):
         path.unlink()
 
 

@@ -2,9 +2,10 @@
 
     python benchmarks/bench_start.py [MODEL.onnx ...] [--runs N] [--json FILE]
 
-Without models: LSTMs of 8 to 512 units and the example models. Each run is two new processes, one of each, in turn (ABBA); medians.
-The columns are CPU times in ms since the interpreter has started. `ready` is the sum: import, load or session, first step. Both import
-NumPy, whose own time is beside them. `first/steady` is the first step's time over the median of the 64 after it; `imported` names what a streamrnn process should not load.
+Without models: LSTMs of 8 to 512 units and the example models. Each run is two new processes, one of each, in turn (ABBA). The
+columns are medians of CPU times in ms once the interpreter runs. `ready` is the sum: import, load or session, first step; both
+import NumPy, whose own time stands first. `first/steady` is the first step over the median of the 64 after it. `imported`
+names what a streamrnn process should not load.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ import numpy as np
 marks.append(cpu())
 """
 _REPORT = """
-before = one(); run(); first = one() - before
+one(); before = one(); run(); first = one() - before
 marks.append(cpu())
 steady = []
 for _ in range(64):
@@ -54,6 +55,8 @@ engine = streamrnn.load(sys.argv[1])
 stream = streamrnn.Stream(engine)
 marks.append(cpu())
 x = {{name: np.zeros(port.shape, port.dtype) for name, port in engine.inputs.items()}}
+if len(x) == 1:
+    x = next(iter(x.values()))
 run = lambda: stream.step(x)
 {_REPORT}"""
 _ONNXRUNTIME = f"""{_CLOCKS}
@@ -131,11 +134,12 @@ def main() -> None:
     for row in rows:
         ours, other = row["streamrnn"], row["onnxruntime"]
         times = [f"{ours[key]:.1f}" for key in ("numpy", "import", "load", "first", "ready")]
+        ratio = other["ready"] / ours["ready"]
         cells = [
             row["model"],
             *times,
             f"{other['ready']:.1f}",
-            f"{other['ready'] / ours['ready']:.2f}x",
+            f"{ratio:.2f}x",
             f"{ours['ratio']:.1f}",
         ]
         print(f"| {' | '.join([*cells, ', '.join(ours['imported']) or 'nothing'])} |")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import platform
 import sys
@@ -50,7 +49,7 @@ def examine() -> Health:
     folder = cache_folder()
     objects, kernels, engines = (list(folder.glob(f"*{suffix}")) for suffix in SUFFIXES)
     versions = {"python": platform.python_version()}
-    versions |= {name: importlib.metadata.version(name) for name in ("streamrnn", "numpy")}
+    versions |= {name: _version(name) for name in ("streamrnn", "numpy")}
     versions |= {name: compilers().get(name, "not installed") for name in ("numba", "llvmlite")}
     return Health(
         versions=versions,
@@ -66,9 +65,11 @@ def examine() -> Health:
 
 
 def _version(module: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version  # 10 ms, and every command imports this file
+
     if importlib.util.find_spec(module) is None:
         return ""
     try:
-        return importlib.metadata.version(module)
-    except importlib.metadata.PackageNotFoundError:
+        return version(module)
+    except PackageNotFoundError:
         return "present"
