@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
+import re
+import subprocess
+import sys
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from contract import Case, as_dict, floats
+from contract import Case, as_dict, close, floats
 from recurrent import cell
 
 from streamrnn import Engine, Stream, kernels
 from streamrnn.codegen import build
-from streamrnn.codegen.build import link, machine
+from streamrnn.codegen.build import link, machine, registers
 from streamrnn.codegen.driver import driver_kernels, driver_text
 from streamrnn.codegen.elf import undefined_symbols
+from streamrnn.codegen.interpret import Interpreter
 from streamrnn.codegen.library import compile_missing, kernel_bitcode
 from streamrnn.errors import GraphError
 from streamrnn.ir.lowering import Apply, Place, Register
@@ -29,10 +38,42 @@ from streamrnn.plan import ALIGN, HEADER, Loop, Slot, StepPlan
 
 #: what every C library has, freestanding ones too
 EVERYWHERE = {"memcpy", "memset", "memmove"}
-#: without fused multiply-add and SSE4.1; with AVX2; with AVX-512
-CPUS = ("x86-64", "haswell", "skylake-avx512")
+#: without fused multiply-add and SSE4.1; with SSE4.2; with AVX2; with AVX-512
+CPUS = ("x86-64", "nehalem", "haswell", "skylake-avx512")
+#: instructions that came with AVX or later, in the text of an assembler
+_AVX = r"^\s+v[a-z]|%[yz]mm"
+#: those of SSE3, SSSE3, SSE4.1 and SSE4.2 that a compiler chooses by itself
+_SSE4 = (
+    r"^\s+(addsub|haddp|hsubp|lddqu|mov(ddup|shdup|sldup|ntdqa)|palignr|pshufb|pabs|phadd|phsub|pmaddub|pmulhrs|psign|p?blend|"
+    r"dpp[sd]|extractps|insertps|mpsadbw|packusdw|pcmp(eqq|gtq|[ei]str)|p(extr|insr)[bdq]|phminpos|p(max|min)(sb|sd|ud|uw)|"
+    r"pmov[sz]x|pmuldq|pmulld|ptest|round[ps][sd]|crc32|popcnt)"
+)
+_AVX512 = r"%zmm|%[xy]mm(1[6-9]|2\d|3[01])|%k[0-7]"
+#: what a CPU lacks
+LACKING = {"x86-64": f"{_AVX}|{_SSE4}", "nehalem": _AVX, "haswell": _AVX512, "skylake-avx512": r"^\s+vpdpbusd|^\s+v\w+ph\s"}
+#: what of this machine's features code for a CPU needs, to be run here
+NEEDS = {"x86-64": "sse2", "nehalem": "sse4.2", "haswell": "fma", "skylake-avx512": "avx512f"}
+RUN = """
+import sys, numpy as np, streamrnn
+for folder in sys.argv[1:]:
+    stream = streamrnn.Stream(streamrnn.load(folder + "/m.srnn"))
+    found = stream.step(np.load(folder + "/x.npy"))
+    np.savez(folder + "/y.npz", **(found if isinstance(found, dict) else {"o0": found}))
+"""
 #: elements of a loop: whole vectors and a rest
 N = 83
+
+
+#: what gives each vector kernel rows in ones, twos and fours, whole vectors and a rest
+NODES = (
+    cell("LSTM", 5, 7, 20, batch=5, D=2, direction="bidirectional"),
+    cell("GRU", 5, 7, 20, batch=5, linear_before_reset=1),
+    cell("GRU", 5, 7, 20, batch=5),
+    cell("RNN", 5, 7, 20, batch=5),
+    Case("Conv", (floats(1, 1, 9, 19), floats(2, 36, 9, 3))),
+    Case("Conv", (floats(1, 3, 9, 7), floats(2, 36, 9, 3))),
+    Case("MatMul", (floats(1, 7, 30), floats(2, 30, 70))),
+)
 
 
 def all_kernels() -> dict[str, Kernel]:
@@ -86,10 +127,23 @@ def kept(kernels: dict[str, Kernel]) -> str:
     return "\n".join([*lines, f"@kept = constant [{len(kernels)} x ptr] [{pointers}]"])
 
 
+@cache
+def linked(cpu: str) -> tuple[bytes, str]:
+    """All kernels as an object for a CPU, and the same as text."""
+    target, text = machine(cpu, ""), []
+
+    def emit(module: Any) -> bytes:
+        text.append(target.emit_assembly(module))
+        return bytes(type(target).emit_object(target, module))
+
+    target.emit_object = emit
+    head = f"{kept(KERNELS)}\n{registers('+avx512f' if 'avx512' in cpu else '')}"
+    return link(head, list(KERNELS.values()), target), text[0]
+
+
 @pytest.mark.parametrize("cpu", CPUS)
 def test_kernels_need_nothing_from_a_library(cpu: str) -> None:
-    code = link(kept(KERNELS), list(KERNELS.values()), machine(cpu, ""))
-    assert undefined_symbols(code) <= EVERYWHERE
+    assert undefined_symbols(linked(cpu)[0]) <= EVERYWHERE
 
 
 @pytest.mark.parametrize("cpu", CPUS)
@@ -97,6 +151,37 @@ def test_element_loops_need_nothing_from_a_library(cpu: str) -> None:
     plan = loops()
     code = link(driver_text(plan), driver_kernels(plan), machine(cpu, ""))
     assert undefined_symbols(code) <= EVERYWHERE
+
+
+@pytest.mark.parametrize("cpu", CPUS)
+def test_a_cpu_gets_no_instruction_that_it_lacks(cpu: str) -> None:
+    assert {line.group() for line in re.finditer(rf"(?m)({LACKING[cpu]}).*", linked(cpu)[1])} == set()
+
+
+@pytest.mark.parametrize(("older", "newer"), list(pairwise(CPUS)))
+def test_a_newer_cpu_gets_what_the_older_one_lacks(older: str, newer: str) -> None:
+    assert re.search(rf"(?m){LACKING[older]}", linked(newer)[1])
+
+
+@pytest.mark.parametrize("cpu", CPUS)
+def test_code_for_an_older_cpu_gives_the_results(cpu: str, tmp_path: Path) -> None:
+    import llvmlite.binding as llvm
+
+    if not llvm.get_host_cpu_features().get(NEEDS[cpu], False):
+        pytest.skip("this machine does not run that code")
+    folders = [tmp_path / str(k) for k in range(len(NODES))]
+    for node, folder in zip(NODES, folders, strict=True):
+        folder.mkdir()
+        node.engine.save(folder / "m.srnn")
+        x = np.asarray(node.inputs[0], np.float32)
+        np.save(folder / "x.npy", x.reshape(node.engine.inputs["i0"].shape))
+    env = {**os.environ, "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": ""}
+    subprocess.run([sys.executable, "-c", RUN, *map(str, folders)], env=env, check=True)
+    for node, folder in zip(NODES, folders, strict=True):
+        found, plain = np.load(folder / "y.npz"), Interpreter(node.engine.plan).step([np.load(folder / "x.npy")])
+        for name, expected, value in zip(node.results, node.reference, plain, strict=True):
+            close(found[name].reshape(expected.shape), expected, node.impl, f"{name}: {cpu} against float64")
+            close(found[name].reshape(value.shape), value, node.impl, f"{name}: {cpu} against plain Python")
 
 
 @pytest.mark.parametrize("address", KERNELS)
@@ -110,18 +195,7 @@ def test_float32_kernels_never_widen(address: str) -> None:
         assert "double" not in text
 
 
-@pytest.mark.parametrize(
-    "node",
-    [
-        cell("LSTM", 5, 7, 20, batch=5, D=2, direction="bidirectional"),
-        cell("GRU", 5, 7, 20, batch=5, linear_before_reset=1),
-        cell("RNN", 5, 7, 20, batch=5),
-        Case("Conv", (floats(1, 1, 9, 19), floats(2, 36, 9, 3))),
-        Case("Conv", (floats(1, 3, 9, 7), floats(2, 36, 9, 3))),
-        Case("MatMul", (floats(1, 7, 30), floats(2, 30, 70))),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("node", NODES, ids=str)
 def test_the_width_of_registers_changes_no_bits(node: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for wide in (0, 1):
