@@ -73,7 +73,7 @@ def plain(rows: Sequence[Row]) -> str:
     """A line per case and engine: every figure as it is; nanoseconds of one call as microseconds."""
     lines = []
     figures = list(dict.fromkeys(f for row in rows for engine in row.figures.values() for f in engine))
-    times = {"ns", "p99", "p99.9", "max"}
+    times = {"ns", "in silence", "p99", "p99.9", "max"}
     for row in rows:
         for name, found in row.figures.items():
             cells = ["" if f not in found else microseconds(found[f]) if f in times else number(found[f]) for f in figures]

@@ -126,8 +126,8 @@ def mallocs(rows: Sequence[Row]) -> Verdict:
     found, theirs = (figures(where(rows, "mallocs"), name, "mallocs") for name in (OWN, "onnxruntime"))
     if not found:
         return Verdict("mallocs per step", "0", "not measured", None)
-    beside = f" (onnxruntime {theirs[0]:g})" if theirs else ""
-    return Verdict("mallocs per step", "0", f"{found[0]:g}{beside}", found[0] == 0)
+    beside = f" (onnxruntime {theirs[0]:.0f})" if theirs else ""
+    return Verdict("mallocs per step", "0", f"{found[0]:.3g}{beside}", found[0] == 0)
 
 
 def tails(rows: Sequence[Row]) -> Verdict:
