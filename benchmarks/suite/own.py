@@ -20,13 +20,16 @@ def engine(case: CellCase, weights: str) -> Engine:
 
 
 def session(case: CellCase, built: Engine) -> Session:
-    """A step, a block of `case.steps` frames, or one step of a pool of `case.batch` streams."""
-    if case.batch > 1:
-        pool = StreamPool(built, case.batch)
-        for _ in range(case.batch):
-            pool.join()
-        return Session(pool.step, (case.batch, *built.inputs["x"].shape))
+    """A step, or a block of `case.steps` frames."""
     stream = Stream(built)
     if case.steps > 1:
         return Session(stream.process, (case.steps, *built.inputs["x"].shape))
     return Session(stream.step, built.inputs["x"].shape)
+
+
+def pooled(case: CellCase, built: Engine) -> Session:
+    """One step of `case.batch` streams."""
+    pool = StreamPool(built, case.batch)
+    for _ in range(case.batch):
+        pool.join()
+    return Session(pool.step, (case.batch, *built.inputs["x"].shape))

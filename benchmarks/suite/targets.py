@@ -38,6 +38,7 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
         mallocs(rows),
         tails(rows),
         start(rows),
+        first(rows),
         silence(rows),
     ]
 
@@ -153,6 +154,14 @@ def start(rows: Sequence[Row]) -> Verdict:
         f"{own:.2f} s (onnxruntime {theirs:.2f})" + ", numba imported" * bool(numba) for own, theirs, numba in found
     )
     return Verdict(what, wanted, text, all(own < 0.35 and own < theirs and not numba for own, theirs, numba in found))
+
+
+def first(rows: Sequence[Row]) -> Verdict:
+    what, wanted = "the first step after load, over a later one", "at most 2"
+    found = figures(where(rows, "start"), OWN, "first step")
+    if not found:
+        return Verdict(what, wanted, "not measured", None)
+    return Verdict(what, wanted, f"{min(found):.1f} to {max(found):.1f}", max(found) <= 2)
 
 
 def both(row: Row, figure: str) -> tuple[float | None, float | None]:
