@@ -24,11 +24,14 @@ lint: $(VENV)/.dev
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/mypy
 
-bench: $(VENV)/.dev
-	@$(BIN)/python benchmarks/bench_cells.py
+# streamrnn beside its peers: docs/benchmarks.md, .json, .png and the README's table, a quarter of an hour;
+# `make bench BENCH="cells tails --quick"` runs parts of it and writes bench_out/ alone
+STREAMRNN_MODELS ?= ../shared/models
+BENCH ?= --out docs --readme README.md
+bench: $(VENV)/.bench
+	@STREAMRNN_MODELS=$(STREAMRNN_MODELS) $(BIN)/python benchmarks/bench.py $(BENCH)
 
 # docs/models.md: every model of a folder with a manifest beside onnxruntime
-STREAMRNN_MODELS ?= ../shared/models
 table: $(VENV)/.dev
 	@$(BIN)/python benchmarks/models_table.py $(STREAMRNN_MODELS) -o docs/models.md
 
@@ -68,9 +71,13 @@ $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	@$(BIN)/python -m pip install --quiet -e '.[dev]'
 	@touch $@
 
+$(VENV)/.bench: $(VENV)/.dev
+	@$(BIN)/python -m pip install --quiet -e '.[bench]'
+	@touch $@
+
 $(VENV)/.train: $(VENV)/.dev
 	@$(BIN)/python -m pip install --quiet -e '.[train]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo_out build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo_out bench_out build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Recurrent cells as cases: one layer, as many inputs as hidden units, random weights, as the ONNX file that all engines get."""
+"""Recurrent cells as cases: one layer, as many inputs as hidden units, random weights, as an ONNX file."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,23 @@ GREY = "#999999"
 
 
 def draw(run: Run, path: Path) -> None:
-    """Write the PNG."""
-    figure = Figure(figsize=(13, 10.5), dpi=110, layout="constrained")
+    """Write the PNG: a panel for each part that has figures."""
+    lstm = where(run.rows, "cells", cell="LSTM", way="step")
+    panels: list[tuple[Callable[[Any, Sequence[Row]], None], list[Row]]] = [
+        (steps, where(lstm, "cells", weights="f32")),
+        (narrow, lstm),
+        (speed_ups, where(run.rows, "models")),
+        (late, where(run.rows, "tails", way="step")),
+    ]
+    full = [(panel, found) for panel, rows in panels if (found := [row for row in rows if row.figures])]
+    lines = max(1, (len(full) + 1) // 2)
+    figure = Figure(figsize=(13, 5.25 * lines), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    sizes, bytes_, models, tails = figure.subplots(2, 2).ravel()
-    steps(sizes, where(run.rows, "cells", cell="LSTM", weights="f32", way="step"))
-    narrow(bytes_, where(run.rows, "cells", cell="LSTM", way="step"))
-    speed_ups(models, where(run.rows, "models"))
-    late(tails, where(run.rows, "tails", way="step"))
+    places = figure.subplots(lines, 2).ravel()
+    for axes, (panel, rows) in zip(places, full, strict=False):
+        panel(axes, rows)
+    for axes in places[len(full) :]:
+        axes.set_axis_off()
     figure.suptitle(f"streamrnn beside its peers, one thread: {run.about['machine']}, {run.about['date']}", fontsize=11)
     figure.savefig(path)
 

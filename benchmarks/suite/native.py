@@ -1,4 +1,4 @@
-"""A compiled step called again and again without Python in between."""
+"""Steps made by native code through the C function that an engine has for foreign threads: no Python in between."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from functools import cache
 
 import llvmlite.binding as llvm
 
-from streamrnn import Stream
+from streamrnn import Engine
 from streamrnn.codegen.build import host, machine
+from streamrnn.ir.graph import Array
+from streamrnn.memory import aligned_bytes
 
+#: run(weights, arena, inputs, outputs, 1), n times
 _LOOP = """
-define i64 @repeat(ptr %step, ptr %where, i64 %n) {
+define i64 @repeat(ptr %run, ptr %weights, ptr %arena, ptr %inputs, ptr %outputs, i64 %n) {
 entry:
   br label %again
 again:
   %i = phi i64 [0, %entry], [%next, %again]
-  %made = call i64 %step(ptr %where)
+  %made = call i64 %run(ptr %weights, ptr %arena, ptr %inputs, ptr %outputs, i64 1)
   %next = add i64 %i, 1
   %more = icmp slt i64 %next, %n
   br i1 %more, label %again, label %done
@@ -28,17 +31,28 @@ done:
 
 
 @cache
-def _engine() -> llvm.ExecutionEngine:
-    module = llvm.parse_assembly(_LOOP)
-    engine = llvm.create_mcjit_compiler(module, machine(*host()))
+def _loop() -> llvm.ExecutionEngine:
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(_LOOP), machine(*host()))
     engine.finalize_object()
     return engine
 
 
-def in_kernel(stream: Stream) -> Callable[[int], int]:
-    """`repeat(n)` makes n steps of `stream` on its own views, n at least 1."""
-    repeat = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(
-        _engine().get_function_address("repeat")
-    )
-    step, where = stream.engine.step.step, stream._once
-    return lambda n: int(repeat(step, where, n))
+def in_kernel(engine: Engine, x: Array) -> Callable[[int], int]:
+    """`repeat(n)` makes n steps, at least 1, of a stream of its own; `x` is every frame."""
+    weights, arena = aligned_bytes(engine.plan.weights.nbytes), aligned_bytes(engine.plan.arena_bytes)
+    weights[...] = engine.plan.weights
+    arena[...] = 0
+    init = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(engine.step.init)
+    init(weights.ctypes.data, arena.ctypes.data)
+    outputs = [aligned_bytes(port.type.nbytes) for port in engine.plan.outputs]
+    ins = (ctypes.c_void_p * 1)(x.ctypes.data)
+    outs = (ctypes.c_void_p * len(outputs))(*(block.ctypes.data for block in outputs))
+    kinds = [*[ctypes.c_void_p] * 5, ctypes.c_int64]
+    repeat = ctypes.CFUNCTYPE(ctypes.c_int64, *kinds)(_loop().get_function_address("repeat"))
+    where = (engine.step.run, weights.ctypes.data, arena.ctypes.data, ctypes.addressof(ins), ctypes.addressof(outs))
+
+    def steps(n: int) -> int:
+        return int(repeat(*where, n))
+
+    steps.owners = (engine, weights, arena, outputs, x, ins, outs)  # the addresses do not keep them
+    return steps

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from streamrnn import Engine, Stream, StreamPool, load
 from suite.cells import CellCase, Session, UnsupportedCaseError
 
 
 def engine(case: CellCase, weights: str) -> Engine:
     """The engine of a cell. Raises UnsupportedCaseError where it has no such weights."""
-    path = CellCase(case.cell, case.hidden, case.folder).file
+    path = replace(case, steps=1, batch=1).file
     if weights == "f32":
         return load(path)
     try:
@@ -17,14 +19,17 @@ def engine(case: CellCase, weights: str) -> Engine:
         raise UnsupportedCaseError(f"this streamrnn has no option weights={weights!r}") from None
 
 
-def session(case: CellCase, built: Engine, stream: Stream | None = None) -> Session:
-    """A step, a block of `case.steps` frames, or one step of a pool of `case.batch` streams."""
-    if case.batch > 1:
-        pool = StreamPool(built, case.batch)
-        for _ in range(case.batch):
-            pool.join()
-        return Session(pool.step, (case.batch, *built.inputs["x"].shape))
-    stream = stream or Stream(built)
+def session(case: CellCase, built: Engine) -> Session:
+    """A step, or a block of `case.steps` frames."""
+    stream = Stream(built)
     if case.steps > 1:
         return Session(stream.process, (case.steps, *built.inputs["x"].shape))
     return Session(stream.step, built.inputs["x"].shape)
+
+
+def pooled(case: CellCase, built: Engine) -> Session:
+    """One step of `case.batch` streams."""
+    pool = StreamPool(built, case.batch)
+    for _ in range(case.batch):
+        pool.join()
+    return Session(pool.step, (case.batch, *built.inputs["x"].shape))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from textwrap import fill
 from typing import Any
 
 from suite.rows import KERNEL, OWN, Row, where
@@ -28,6 +29,10 @@ class Run:
     def of(data: Mapping[str, Any]) -> Run:
         fields = {k: data[k] for k in ("about", "versions", "missing", "levels", "gflops")}
         return Run(**fields, rows=[Row(**row) for row in data["rows"]])
+
+
+#: characters in a line of text
+LINE = 128
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -73,7 +78,7 @@ def plain(rows: Sequence[Row]) -> str:
     """A line per case and engine: every figure as it is; nanoseconds of one call as microseconds."""
     lines = []
     figures = list(dict.fromkeys(f for row in rows for engine in row.figures.values() for f in engine))
-    times = {"ns", "p99", "p99.9", "max"}
+    times = {"ns", "in silence", "p99", "p99.9", "max"}
     for row in rows:
         for name, found in row.figures.items():
             cells = ["" if f not in found else microseconds(found[f]) if f in times else number(found[f]) for f in figures]
@@ -97,17 +102,21 @@ def summary(found: Sequence[Verdict]) -> str:
 
 
 def roof(run: Run) -> str:
-    levels = "; ".join(f"{level['name']} {level['bandwidth']:.0f} GB/s" for level in run.levels)
-    return f"read by one core: {levels}; {run.gflops:.0f} GFLOP/s of float32 multiply-adds"
+    levels = ", ".join(f"{level['name']} {level['bandwidth']:.0f} GB/s" for level in run.levels)
+    return f"reads from {levels}, {run.gflops:.0f} GFLOP/s of float32 multiply-adds"
 
 
 def how(run: Run) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in run.versions.items())
     missing = "".join(f" Without {name}: {reason}." for name, reason in run.missing.items())
-    return (
-        f"{run.about['machine']}, {run.about['date']}. One process, one thread for each engine, the state fed back for all. "
-        f"Engines take turns in ABBA order; medians of the CPU time of the process, so that threads of an engine's own count. "
-        f"Every peer's outputs are compared with streamrnn's before it is timed. Peers: {versions}.{missing}"
+    brief = " A quick run: a few cases, briefly." if run.about.get("quick") == "yes" else ""
+    return fill(
+        f"{run.about['machine']}, {run.about['date']}.{brief} One process, one thread for each engine, the state fed back for "
+        f"all. Engines take turns in ABBA order; medians of the CPU time of the process, so that threads of an engine's own "
+        f"count. Every peer's outputs are compared with streamrnn's before it is timed. Peers: {versions}.{missing} What one "
+        f"core can do at best, measured first: {roof(run)}.",
+        LINE,
+        break_on_hyphens=False,
     )
 
 
@@ -123,8 +132,7 @@ SECTIONS = {
 
 def page(run: Run, chart: str) -> str:
     """docs/benchmarks.md."""
-    parts = ["# Benchmarks", "", f"Made by `make bench`. {how(run)}", "", f"![{CAPTION}]({chart})", ""]
-    parts += ["The machine's own limits, measured first: " + roof(run) + ".", ""]
+    parts = ["# Benchmarks", "", "Made by `make bench`.", "", how(run), "", f"![{CAPTION}]({chart})", ""]
     parts += ["## Targets", "", summary(verdicts(run.rows)), ""]
     for weights in ("f32", "f16", "int8"):
         chosen = where(run.rows, "cells", weights=weights)
@@ -144,6 +152,12 @@ def page(run: Run, chart: str) -> str:
 CAPTION = "Step times beside the roofline, real models beside onnxruntime, tails"
 
 
+INTRO = """\
+One step from Python (`stream.step(x)`, the state carried) in microseconds, in brackets the same step called from native code;
+beside it onnxruntime by io-binding, with how many times as long it takes, and the quickest of the other peers. Input size = H,
+float32."""
+
+
 def short(run: Run) -> str:
     """The README's part: H against cell, a step beside onnxruntime's io-binding and the quickest other peer."""
     rows = where(run.rows, "cells", weights="f32", way="step")
@@ -160,4 +174,4 @@ def short(run: Run) -> str:
                 cells.append(f"{best} {microseconds(peers[best])}" if best else "")
         lines.append(cells)
     head = ["H", *(f"{cell}{more}" for cell in ("LSTM", "GRU") for more in ("", ": onnxruntime", ": best other"))]
-    return "\n".join([how(run), "", table(head, lines), "", summary(verdicts(run.rows))])
+    return "\n".join([INTRO, "", table(head, lines), "", how(run), "", summary(verdicts(run.rows))])

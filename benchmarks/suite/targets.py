@@ -38,6 +38,7 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
         mallocs(rows),
         tails(rows),
         start(rows),
+        first(rows),
         silence(rows),
     ]
 
@@ -126,8 +127,8 @@ def mallocs(rows: Sequence[Row]) -> Verdict:
     found, theirs = (figures(where(rows, "mallocs"), name, "mallocs") for name in (OWN, "onnxruntime"))
     if not found:
         return Verdict("mallocs per step", "0", "not measured", None)
-    beside = f" (onnxruntime {theirs[0]:g})" if theirs else ""
-    return Verdict("mallocs per step", "0", f"{found[0]:g}{beside}", found[0] == 0)
+    beside = f" (onnxruntime {theirs[0]:.0f})" if theirs else ""
+    return Verdict("mallocs per step", "0", f"{found[0]:.3g}{beside}", found[0] == 0)
 
 
 def tails(rows: Sequence[Row]) -> Verdict:
@@ -153,6 +154,14 @@ def start(rows: Sequence[Row]) -> Verdict:
         f"{own:.2f} s (onnxruntime {theirs:.2f})" + ", numba imported" * bool(numba) for own, theirs, numba in found
     )
     return Verdict(what, wanted, text, all(own < 0.35 and own < theirs and not numba for own, theirs, numba in found))
+
+
+def first(rows: Sequence[Row]) -> Verdict:
+    what, wanted = "the first step after load, over a later one", "at most 2"
+    found = figures(where(rows, "start"), OWN, "first step")
+    if not found:
+        return Verdict(what, wanted, "not measured", None)
+    return Verdict(what, wanted, f"{min(found):.1f} to {max(found):.1f}", max(found) <= 2)
 
 
 def both(row: Row, figure: str) -> tuple[float | None, float | None]:

@@ -7,7 +7,7 @@ from itertools import product
 
 from suite.beside import measured, peer_sessions
 from suite.cells import CellCase
-from suite.own import engine, session
+from suite.own import engine, pooled
 from suite.parts import Setup
 from suite.rows import OWN, Row
 
@@ -22,6 +22,6 @@ def rows(setup: Setup) -> Iterator[Row]:
         case = CellCase(cell, H, setup.work, 1, n)
         built = engine(case, "f32")
         others, skipped = peer_sessions(peers, case, "f32")
-        own = session(case, built)
-        figures, wrong = measured(case, "f32", {OWN: own, **others}, session(case, built), setup.budget)
+        own = pooled(case, built)
+        figures, wrong = measured(case, "f32", {OWN: own, **others}, pooled(case, built), setup.budget)
         yield Row("pool", {"cell": cell, "H": H, "streams": n}, figures, {**skipped, **wrong})

@@ -19,7 +19,7 @@ FLOAT32, INT8 = 0, 0x000D4B38
 
 def ways(case: CellCase, weights: str) -> dict[str, Session]:
     if weights == "f16":
-        raise UnsupportedCaseError("it stores float16 on ARM only")
+        raise UnsupportedCaseError("only float32 and int8 are tried")
     if case.batch > 1:
         raise UnsupportedCaseError("its recurrent layers take no batch")
     net = opened(case, weights == "int8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,9 @@ def ways(case: CellCase, weights: str) -> dict[str, Session]:
 def quantised(path: Path) -> Path:
     """The file with int8 weights, made by onnxruntime's own quantizer (LSTM becomes DynamicQuantizeLSTM)."""
     target = path.with_suffix(".int8.onnx")
+    logging.disable(logging.WARNING)  # it advises to prepare the file, which changes nothing in one of a single node
     quantize_dynamic(path, target, per_channel=True, weight_type=QuantType.QInt8)
+    logging.disable(logging.NOTSET)
     return target
 
 

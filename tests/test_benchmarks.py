@@ -1,0 +1,192 @@
+"""The benchmark suite: what it makes of clocks, limits and figures, and one small case of it. Never how long anything took."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import bench
+import numpy as np
+import pytest
+from suite import targets
+from suite.beside import differences
+from suite.cells import CELLS, CellCase, Session, noise
+from suite.parts import Setup, cells, tails
+from suite.peers import installed, onnxruntime_peer
+from suite.report import Run, page, short
+from suite.roofline import Level, Roofline, caches, read
+from suite.rows import KERNEL, OWN, Row, where
+from suite.timing import abba, medians, ratios
+
+
+class Clock:
+    """A clock that only moves when a side is called; `drift` makes every call a little slower than the one before."""
+
+    def __init__(self, drift: float = 0.0) -> None:
+        self.now, self.drift, self.order = 0.0, drift, []
+
+    def side(self, name: str, cost: float) -> tuple[Callable[[Any], None], str]:
+        def call(x: str) -> None:
+            self.order.append(x)
+            self.now += cost * (1 + self.drift * len(self.order))
+
+        return call, name
+
+    def __call__(self) -> int:
+        return round(self.now)
+
+
+def test_each_round_goes_there_and_back() -> None:
+    clock = Clock()
+    abba([clock.side("a", 1000), clock.side("b", 1000), clock.side("c", 1000)], budget=0, least=1000, clock=clock)
+    assert "".join(clock.order).endswith("abccba" * 3)
+
+
+def test_medians_and_ratios_are_those_of_the_sides() -> None:
+    clock = Clock()
+    times = abba([clock.side("a", 2000), clock.side("b", 5000)], budget=1e-3, least=10_000, clock=clock)
+    assert medians(times) == [2000, 5000]
+    assert ratios(times) == [1, 2.5]
+
+
+def test_a_machine_that_slows_down_steadily_tilts_no_ratio() -> None:
+    clock = Clock(drift=1e-2)
+    times = abba([clock.side("a", 10_000), clock.side("b", 10_000)], budget=1e-2, least=1, clock=clock)
+    assert ratios(times)[1] == pytest.approx(1, abs=1e-3)
+    assert times[-1, 0] > 1.2 * times[0, 0]  # the machine did slow down
+
+
+def test_the_bound_is_the_slower_of_reading_and_computing() -> None:
+    roof = Roofline((Level("L1", 1000, 10.0), Level("memory", 0, 1.0)), gflops=2.0, reading=lambda size: size / 10)
+    assert roof.bound(size=500, flops=10) == 50
+    assert roof.bound(size=500, flops=1000) == 500
+
+
+def test_the_kernel_of_the_roofline_reads_every_number_once() -> None:
+    x, y = np.arange(256, dtype=np.float32), np.zeros(16, np.float32)
+    read(2, 256, x, y)
+    assert y.sum() == 2 * x.sum()
+
+
+def test_caches_are_read_from_the_system(tmp_path: Path) -> None:
+    for i, (level, kind, size) in enumerate([("1", "Data", "32K"), ("1", "Instruction", "32K"), ("2", "Unified", "1024K")]):
+        (tmp_path / f"index{i}").mkdir()
+        for name, text in (("level", level), ("type", kind), ("size", size)):
+            (tmp_path / f"index{i}" / name).write_text(f"{text}\n")
+    assert caches(tmp_path) == [("L1", 32 << 10), ("L2", 1 << 20)]
+    with pytest.raises(SystemExit, match="how large the caches are"):
+        caches(tmp_path / "none")
+
+
+def test_a_peer_that_is_not_installed_is_named_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(installed.__globals__["PEERS"], "absent", "no-such-package")
+    found, versions, missing = installed(["onnxruntime", "absent"])
+    assert list(found) == ["onnxruntime"] == list(versions)
+    assert missing == {"absent": "not installed (pip install no-such-package)"}
+    assert "Without absent: not installed" in page(made([], missing=missing), "chart.png")
+
+
+def test_results_of_another_length_or_without_numbers_are_wrong() -> None:
+    clip, expected = noise((2, 3)), np.zeros((2, 3), np.float32)
+    sessions = {
+        "right": Session(lambda x: 0 * x, (3,)),
+        "off": Session(lambda x: 0 * x + 2, (3,)),
+        "short": Session(lambda x: 0 * x[:2], (3,)),
+        "nan": Session(lambda x: x + np.nan, (3,)),
+    }
+    assert differences(sessions, clip, expected) == {"right": 0, "off": 2, "short": np.inf, "nan": np.inf}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_gates_are_put_in_another_order_row_by_row(cell: str, tmp_path: Path) -> None:
+    case = CellCase(cell, 2, tmp_path)
+    own = {"LSTM": "iofc", "GRU": "zrh", "RNN": "h"}[cell]
+    W = case.weights["W"]
+    assert case.gates_as(own, W).tobytes() == W.tobytes()
+    moved = case.gates_as(own[::-1], W)
+    assert moved[:2].tobytes() == W[-2:].tobytes()
+
+
+def cell_row(cell: str, H: int, weights: str = "f32", way: str = "step", **figures: dict[str, float]) -> Row:
+    return Row("cells", {"cell": cell, "H": H, "weights": weights, "way": way}, {OWN: {"ns": 1.0, "ratio": 1.0}, **figures})
+
+
+def verdict(rows: list[Row], text: str) -> targets.Verdict:
+    [found] = [v for v in targets.verdicts(rows) if text in v.what]
+    return found
+
+
+def test_a_target_is_met_where_its_worst_case_meets_it() -> None:
+    rows = [cell_row(cell, 64, onnxruntime={"ns": r, "ratio": r}) for cell, r in (("LSTM", 6.0), ("GRU", 5.0))]
+    assert verdict(rows, "H=64") == targets.Verdict(
+        "step, LSTM and GRU, H=64, f32, vs onnxruntime io-binding", "5x", "5.00x to 6.00x", True
+    )
+    assert verdict([*rows, cell_row("LSTM", 64, onnxruntime={"ratio": 4.9})], "H=64").met is False
+    assert verdict([cell_row("RNN", 64, onnxruntime={"ratio": 0.1}), *rows], "H=64").met is True
+
+
+def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
+    assert {v.met for v in targets.verdicts([])} == {None}
+    assert all(v.measured == "not measured" for v in targets.verdicts([]))
+
+
+def test_blocks_have_to_be_never_slower_and_faster_on_the_whole() -> None:
+    rows = [cell_row("GRU", H, way="block 256", onnxruntime={"ratio": r}) for H, r in ((32, 4.0), (64, 0.9))]
+    assert verdict(rows, "every cell and size").met is False
+    assert verdict(rows, "every cell and size").measured == "0.90x to 4.00x"
+    [mean] = [v for v in targets.blocks(rows) if "geometric" in v.wanted]
+    assert (mean.measured, mean.met) == ("1.90x", True)
+
+
+def test_the_best_peer_is_the_quickest_with_the_same_weights() -> None:
+    figures = {"litert": {"ratio": 3.0}, "torch": {"ratio": 9.0}, "onnxruntime f32": {"ratio": 1.5}, KERNEL: {"ratio": 0.5}}
+    found = verdict([cell_row("GRU", 512, "int8", **figures)], "int8 GRU")
+    assert (found.measured, found.met) == ("3.00x to 3.00x", False)
+
+
+def test_tails_are_judged_by_their_spread_beside_onnxruntimes() -> None:
+    axes = {"cell": "LSTM", "H": 64, "way": "step", "load": "none"}
+    row = Row("tails", axes, {OWN: {"ns": 10, "p99.9": 20}, "onnxruntime": {"ns": 10, "p99.9": 50}})
+    assert verdict([row], "p99.9").met is True
+    assert verdict([replace(row, figures={**row.figures, OWN: {"ns": 10, "p99.9": 30}})], "p99.9").met is False
+
+
+def test_percentiles_and_misses_of_a_deadline() -> None:
+    found = tails.tail(np.array([1000.0] * 999 + [2e6]))
+    assert (found["ns"], found["max"], found["calls"], found["misses"]) == (1000, 2e6, 1000, 1)
+
+
+def made(rows: list[Row], missing: dict[str, str] | None = None) -> Run:
+    about = {"machine": "a machine", "date": "2026-01-01"}
+    levels = [{"name": "L1", "size": 32768, "bandwidth": 100.0}]
+    return Run(about, {"onnxruntime": "1.32"}, missing or {}, levels, 100.0, rows)
+
+
+def test_the_readme_keeps_what_stands_around_its_table() -> None:
+    text = "before\n<!-- speed -->\nold\n<!-- /speed -->\nafter\n"
+    assert bench.between(text, "new") == "before\n<!-- speed -->\nnew\n<!-- /speed -->\nafter\n"
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> Setup:
+    roof = Roofline((Level("L1", 0, 100.0),), 100.0, reading=lambda size: size / 100)
+    return Setup({"onnxruntime": onnxruntime_peer}, {}, roof, quick=True, budget=0.0, work=tmp_path, models=None)
+
+
+def test_one_cell_is_measured_drawn_and_written(setup: Setup, tmp_path: Path) -> None:
+    rows = [cells.row(setup, CellCase("LSTM", 8, tmp_path, steps), "f32") for steps in (1, 16)]
+    assert {OWN, KERNEL, "onnxruntime", "onnxruntime run"} == set(rows[0].figures)
+    assert {OWN, "onnxruntime", "onnxruntime run"} == set(rows[1].figures)
+    assert all(f["ns"] > 0 for row in rows for f in row.figures.values())
+    assert rows[0].figures["onnxruntime"]["error"] < 1e-5
+    run, readme = made(rows), tmp_path / "README.md"
+    readme.write_text("<!-- speed -->\n<!-- /speed -->\n")
+    bench.write(run, tmp_path, readme)
+    again = Run.of(json.loads((tmp_path / "benchmarks.json").read_text()))
+    assert page(again, "benchmarks.png") == (tmp_path / "benchmarks.md").read_text() == page(run, "benchmarks.png")
+    assert short(run) in readme.read_text()
+    assert (tmp_path / "benchmarks.png").read_bytes()[:4] == b"\x89PNG"
+    assert where(rows, "cells", way="step", H=8) == rows[:1]
