@@ -22,14 +22,6 @@ ROWS = Frames("frames", {"x": ("frames", "batch", "n_in"), "z": ("frames", "batc
 
 
 @device
-def begin(rows: i64, size: i64, start: f32p, si: i64, z: f32p, zo: i64, z_row: i64) -> None:
-    """`size` elements of each row = start"""
-    for row in range(rows):
-        for j in range(0, size, LANES):
-            vstore(z, zo + row * z_row + j, vload(start, si + j))
-
-
-@device
 def four_rows(v: Vec, x: f32p, k: i64, x_row: i64, s0: Vec, s1: Vec, s2: Vec, s3: Vec) -> tuple[Vec, Vec, Vec, Vec]:
     """Product k of one gate for four rows."""
     return (
@@ -50,13 +42,25 @@ def store_rows(z: f32p, zo: i64, z_row: i64, s0: Vec, s1: Vec, s2: Vec, s3: Vec)
 
 
 @device
-def four_rows_of_four(n: i64, w: f32p, o: i64, x: f32p, at: i64, x_row: i64, z: f32p, zo: i64, z_row: i64) -> None:
-    """Add n products to four gates of four rows."""
-    z1, z2, z3 = zo + z_row, zo + 2 * z_row, zo + 3 * z_row
-    a0, a1, a2, a3 = vload(z, zo), vload(z, z1), vload(z, z2), vload(z, z3)
-    b0, b1, b2, b3 = vload(z, zo + LANES), vload(z, z1 + LANES), vload(z, z2 + LANES), vload(z, z3 + LANES)
-    c0, c1, c2, c3 = vload(z, zo + 2 * LANES), vload(z, z1 + 2 * LANES), vload(z, z2 + 2 * LANES), vload(z, z3 + 2 * LANES)
-    d0, d1, d2, d3 = vload(z, zo + 3 * LANES), vload(z, z1 + 3 * LANES), vload(z, z2 + 3 * LANES), vload(z, z3 + 3 * LANES)
+def four_rows_of_four(
+    n: i64, w: f32p, o: i64, x: f32p, at: i64, x_row: i64, start: f32p, si: i64, start_row: i64, z: f32p, zo: i64, z_row: i64
+) -> None:
+    """Four gates of four rows: n products more than `start` has."""
+    s1, s2, s3 = si + start_row, si + 2 * start_row, si + 3 * start_row
+    a0, a1, a2, a3 = vload(start, si), vload(start, s1), vload(start, s2), vload(start, s3)
+    b0, b1, b2, b3 = vload(start, si + LANES), vload(start, s1 + LANES), vload(start, s2 + LANES), vload(start, s3 + LANES)
+    c0, c1, c2, c3 = (
+        vload(start, si + 2 * LANES),
+        vload(start, s1 + 2 * LANES),
+        vload(start, s2 + 2 * LANES),
+        vload(start, s3 + 2 * LANES),
+    )
+    d0, d1, d2, d3 = (
+        vload(start, si + 3 * LANES),
+        vload(start, s1 + 3 * LANES),
+        vload(start, s2 + 3 * LANES),
+        vload(start, s3 + 3 * LANES),
+    )
     for k in range(at, at + n):
         a0, a1, a2, a3 = four_rows(vload(w, o), x, k, x_row, a0, a1, a2, a3)
         b0, b1, b2, b3 = four_rows(vload(w, o + LANES), x, k, x_row, b0, b1, b2, b3)
@@ -70,12 +74,19 @@ def four_rows_of_four(n: i64, w: f32p, o: i64, x: f32p, at: i64, x_row: i64, z: 
 
 
 @device
-def four_rows_of_three(n: i64, w: f32p, o: i64, x: f32p, at: i64, x_row: i64, z: f32p, zo: i64, z_row: i64) -> None:
-    """Add n products to three gates of four rows."""
-    z1, z2, z3 = zo + z_row, zo + 2 * z_row, zo + 3 * z_row
-    a0, a1, a2, a3 = vload(z, zo), vload(z, z1), vload(z, z2), vload(z, z3)
-    b0, b1, b2, b3 = vload(z, zo + LANES), vload(z, z1 + LANES), vload(z, z2 + LANES), vload(z, z3 + LANES)
-    c0, c1, c2, c3 = vload(z, zo + 2 * LANES), vload(z, z1 + 2 * LANES), vload(z, z2 + 2 * LANES), vload(z, z3 + 2 * LANES)
+def four_rows_of_three(
+    n: i64, w: f32p, o: i64, x: f32p, at: i64, x_row: i64, start: f32p, si: i64, start_row: i64, z: f32p, zo: i64, z_row: i64
+) -> None:
+    """Three gates of four rows: n products more than `start` has."""
+    s1, s2, s3 = si + start_row, si + 2 * start_row, si + 3 * start_row
+    a0, a1, a2, a3 = vload(start, si), vload(start, s1), vload(start, s2), vload(start, s3)
+    b0, b1, b2, b3 = vload(start, si + LANES), vload(start, s1 + LANES), vload(start, s2 + LANES), vload(start, s3 + LANES)
+    c0, c1, c2, c3 = (
+        vload(start, si + 2 * LANES),
+        vload(start, s1 + 2 * LANES),
+        vload(start, s2 + 2 * LANES),
+        vload(start, s3 + 2 * LANES),
+    )
     for k in range(at, at + n):
         a0, a1, a2, a3 = four_rows(vload(w, o), x, k, x_row, a0, a1, a2, a3)
         b0, b1, b2, b3 = four_rows(vload(w, o + LANES), x, k, x_row, b0, b1, b2, b3)
@@ -92,15 +103,20 @@ def project_four(frames: i64, batch: i64, n_in: i64, n_hidden: i64, s_row: i64, 
     """Four gates (LSTM)."""
     rows, size = frames * batch, 4 * LANES
     for tile in range(s_row // size):
-        begin(rows, size, start, tile * size, z, tile * size, s_row)
         for first in range(0, n_in, BLOCK):
             n, o = min(BLOCK, n_in - first), (tile * (n_in + n_hidden) + first) * size
             for row in range(0, rows - rows % 4, 4):
                 at, zo = row * n_in + first, row * s_row + tile * size
-                four_rows_of_four(n, w, o, x, at, n_in, z, zo, s_row)
+                if first == 0:
+                    four_rows_of_four(n, w, o, x, at, n_in, start, tile * size, 0, z, zo, s_row)
+                else:
+                    four_rows_of_four(n, w, o, x, at, n_in, z, zo, s_row, z, zo, s_row)
             for row in range(rows - rows % 4, rows):
-                zo = row * s_row + tile * size
-                one_row_of_four(n, w, o, x, row * n_in + first, z, zo, z, zo)
+                at, zo = row * n_in + first, row * s_row + tile * size
+                if first == 0:
+                    one_row_of_four(n, w, o, x, at, start, tile * size, z, zo)
+                else:
+                    one_row_of_four(n, w, o, x, at, z, zo, z, zo)
 
 
 @over_frames(ROWS)
@@ -111,11 +127,17 @@ def project_three(
     """Three gates (GRU)."""
     rows, size = frames * batch, 3 * LANES
     for tile in range(s_row // size):
-        begin(rows, size, start, tile * size, z, tile * size, s_row)
         for first in range(0, n_in, BLOCK):
             n, o = min(BLOCK, n_in - first), (tile * (n_in + n_hidden) + first) * size
             for row in range(0, rows - rows % 4, 4):
-                four_rows_of_three(n, w, o, x, row * n_in + first, n_in, z, row * s_row + tile * size, s_row)
+                at, zo = row * n_in + first, row * s_row + tile * size
+                if first == 0:
+                    four_rows_of_three(n, w, o, x, at, n_in, start, tile * size, 0, z, zo, s_row)
+                else:
+                    four_rows_of_three(n, w, o, x, at, n_in, z, zo, s_row, z, zo, s_row)
             for row in range(rows - rows % 4, rows):
-                zo = row * s_row + tile * size
-                one_row_of_three(n, w, o, x, row * n_in + first, z, zo, z, zo)
+                at, zo = row * n_in + first, row * s_row + tile * size
+                if first == 0:
+                    one_row_of_three(n, w, o, x, at, start, tile * size, z, zo)
+                else:
+                    one_row_of_three(n, w, o, x, at, z, zo, z, zo)
