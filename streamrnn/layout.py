@@ -53,7 +53,7 @@ class StateSlot:
 class Layout:
     """Where things lie: a place is an offset in a buffer, and each buffer is a slot of the arena or of the weight block.
 
-    block_bytes  what a block of steps takes behind the arena of one step
+    block_bytes  the end of the arena that only a block of steps needs
     """
 
     inputs: tuple[Port, ...]
@@ -65,6 +65,11 @@ class Layout:
     arena_bytes: int
     frames: int
     block_bytes: int = field(default=0, kw_only=True)
+
+    @property
+    def step_bytes(self) -> int:
+        """The arena of a stream that makes one step at a time."""
+        return self.arena_bytes - self.block_bytes
 
     def place(self, place: Place) -> tuple[str, int]:
         """(weights | arena, byte offset) of a place."""

@@ -26,7 +26,10 @@ def make_plan(graph: Graph) -> StepPlan:
         raise GraphError(f"graph '{graph.name}' is at stage {graph.stage.value}; streamify it first")
     plan = Planner(graph).run()
     block = block_form(plan)
-    return replace(plan, block=block, block_bytes=block.plan.arena_bytes - plan.arena_bytes if block else 0)
+    if block is None:
+        return plan
+    end = block.plan.arena_bytes
+    return replace(plan, block=block, arena_bytes=end, block_bytes=end - plan.arena_bytes)
 
 
 class Planner:

@@ -30,7 +30,7 @@ class StreamPool:
         self.slots = slots
         layout = engine.layout
         self._ports = Ports(engine)
-        self._arenas = aligned_bytes(layout.arena_bytes * slots).reshape(slots, layout.arena_bytes)
+        self._arenas = aligned_bytes(layout.step_bytes * slots).reshape(slots, layout.step_bytes)
         self._active = np.zeros(slots, np.uint8)
         self._weights = layout.weights
         self._policy = policy_of(on_nonfinite)

@@ -135,7 +135,7 @@ class Stream:
         layout = engine.layout
         self._ports = ports = Ports(engine)
         boxes = [port.nbytes for port in (*ports.inputs, *ports.outputs)]
-        offsets = layout.arena_bytes + layout.block_bytes + np.cumsum([0, *(-(-n // ALIGN) * ALIGN for n in boxes)])
+        offsets = layout.arena_bytes + np.cumsum([0, *(-(-n // ALIGN) * ALIGN for n in boxes)])
         self._memory = aligned_bytes(int(offsets[-1]))
         self._weights = layout.weights
         views = [

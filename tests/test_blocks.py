@@ -90,9 +90,10 @@ def test_the_input_of_all_steps_is_one_product_in_front_of_the_recurrence(op: st
 def test_memory_of_a_block_is_not_memory_of_a_step() -> None:
     plan = recurrent_engine().plan
     assert plan.block is not None
-    assert plan.block.plan.arena_bytes == plan.arena_bytes + plan.block_bytes
+    assert plan.arena_bytes == plan.block.plan.arena_bytes
+    assert plan.step_bytes == plan.arena_bytes - plan.block_bytes < plan.arena_bytes
     held = [slot for (space, slot) in plan.buffers if space != "weights"]
-    assert max(slot.offset + slot.size for slot in held) <= plan.arena_bytes
+    assert max(slot.offset + slot.size for slot in held) <= plan.step_bytes
 
 
 X = floats(7, 150, 3)

@@ -75,7 +75,7 @@ def assert_no_overlap(plan: StepPlan) -> None:
     for a in scratch:
         slot = plan.buffers[a][1]
         assert slot.offset % 64 == 0
-        assert plan.state_bytes <= slot.offset <= slot.offset + slot.size <= plan.arena_bytes
+        assert plan.state_bytes <= slot.offset <= slot.offset + slot.size <= plan.step_bytes
         for b in scratch:
             other = plan.buffers[b][1]
             together = spans[a][0] <= spans[b][1] and spans[b][0] <= spans[a][1]

@@ -9,7 +9,7 @@
 `init` writes the initial state. `run` makes `steps` steps: step i reads inputs[k] + i * (bytes of input k) and writes
 outputs[k] + i * (bytes of output k), in the order of the plan's ports; buffers of the caller, which may be the same for
 input and output. It returns the number of steps made: fewer where the policy is RAISE and an input frame is not finite. The
-arena has `block_bytes` more than a step needs where `steps` may be more than 1.
+arena may lack the `block_bytes` at its end where `steps` is 1.
 `step` is `run` of one step with its four pointers in a table, for callers to whom each argument is dear (Python).
 `pool` makes one step in each active slot of contiguous arenas, with slot-major input and output rows, and returns a count
 of the slots that refused their frame.

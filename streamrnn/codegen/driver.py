@@ -189,7 +189,7 @@ class _Driver(Items):
                 row = self.fresh()
                 self.emit(f"{row} = mul i64 %i, {port.type.nbytes}")
                 self.emit(f"store ptr {self.pointer(base, row)}, ptr {self.pointer(f'%{side}s', 8 * i)}")
-        self.emit(f"%at = mul i64 %i, {plan.arena_bytes}")
+        self.emit(f"%at = mul i64 %i, {plan.step_bytes}")
         self.emit("%arena = getelementptr i8, ptr %arenas, i64 %at")
         self.emit(f"%made = call i64 @{RUN}(ptr %weights, ptr %arena, ptr %ins, ptr %outs, i64 1)")
         self.emit("%miss = sub i64 1, %made")
