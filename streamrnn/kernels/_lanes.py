@@ -150,15 +150,14 @@ def vstore(typing: Any, p: Any, i: Any, v: Any) -> Any:
     return types.void(p, types.intp, v), generate
 
 
-def _by_mask(builder: Any, name: str, result: Any, args: list[Any], n: Any) -> Any:
-    """llvm.masked.NAME for the first n lanes."""
+def _masked_load(builder: Any, lanes: Any, zero: Any, n: Any) -> Any:
+    """The first n lanes from an address, zero in the others."""
     sixteen = ir.Constant(n.type, LANES)
     count = builder.trunc(builder.select(builder.icmp_signed("<", n, sixteen), n, sixteen), _I32)
     mask = builder.icmp_signed("<", ir.Constant(_VI, list(range(LANES))), _splat(builder, count))
-    args = [*args, mask] if name == "store" else [*args[:2], mask, *args[2:]]
-    kind = ir.FunctionType(result, [a.type for a in args])
-    fn = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.{name}.v{LANES}f32.p0")
-    return builder.call(fn, args)
+    kind = ir.FunctionType(_VF, [lanes.type, _I32, mask.type, _VF])
+    fn = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.load.v{LANES}f32.p0")
+    return builder.call(fn, [lanes, _I32(4), mask, zero])
 
 
 def _part_loop(builder: Any, n: Any, copy: Callable[[Any], None]) -> None:
@@ -176,8 +175,7 @@ def vload_part(typing: Any, p: Any, i: Any, n: Any) -> Any:
         lanes = builder.bitcast(slot, _F32.as_pointer())
         with builder.if_else(_in_one_register(builder)) as (masked, one_by_one):
             with masked:
-                found = _by_mask(builder, "load", _VF, [_lanes(builder, base), _I32(4), zero], args[2])
-                builder.store(found, slot)
+                builder.store(_masked_load(builder, _lanes(builder, base), zero, args[2]), slot)
             with one_by_one:
                 builder.store(zero, slot)
                 _part_loop(
@@ -188,18 +186,13 @@ def vload_part(typing: Any, p: Any, i: Any, n: Any) -> Any:
     return V(p, types.intp, types.intp), generate
 
 
+# No mask here: what a masked store wrote cannot be read back before it has left the store buffer, and a state is read at once.
 @intrinsic
 def vstore_part(typing: Any, p: Any, i: Any, n: Any, v: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         base = _element(context, builder, sig, args)
         lanes = builder.bitcast(cgutils.alloca_once_value(builder, args[3]), _F32.as_pointer())
-        with builder.if_else(_in_one_register(builder)) as (masked, one_by_one):
-            with masked:
-                _by_mask(builder, "store", ir.VoidType(), [args[3], _lanes(builder, base), _I32(4)], args[2])
-            with one_by_one:
-                _part_loop(
-                    builder, args[2], lambda k: builder.store(builder.load(builder.gep(lanes, [k])), builder.gep(base, [k]))
-                )
+        _part_loop(builder, args[2], lambda k: builder.store(builder.load(builder.gep(lanes, [k])), builder.gep(base, [k])))
         return context.get_dummy_value()
 
     return types.void(p, types.intp, types.intp, v), generate
