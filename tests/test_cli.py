@@ -75,6 +75,15 @@ def test_warm_builds_what_a_later_load_reads(sensor: Path, tmp_path: Path) -> No
     assert done.stdout.split() == ["True", "False"]
 
 
+def test_after_warm_a_pool_adds_nothing_to_the_cache(sensor: Path, tmp_path: Path) -> None:
+    cache = {"STREAMRNN_CACHE": str(tmp_path / "cache")}
+    assert run("warm", sensor, "--pool", 16, **cache).returncode == 0
+    before = sorted(os.listdir(tmp_path / "cache"))
+    code = "import sys, streamrnn; streamrnn.StreamPool(streamrnn.load(sys.argv[1]), 16)"
+    subprocess.run([sys.executable, "-c", code, str(sensor)], check=True, env={**os.environ, **cache})
+    assert sorted(os.listdir(tmp_path / "cache")) == before
+
+
 def test_warm_prunes_on_request(tmp_path: Path) -> None:
     (tmp_path / "old.o").write_bytes(bytes(2_000_000))
     os.utime(tmp_path / "old.o", (0, 0))

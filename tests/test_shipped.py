@@ -115,6 +115,23 @@ def test_a_kernel_that_did_not_come_along_asks_for_numba(tmp_path: Path) -> None
     assert "MissingExtraError: the kernels rnn did not come with this installation; compiling them needs Numba" in done.stderr
 
 
+def test_without_llvm_a_cached_model_runs_and_another_asks_for_it(tmp_path: Path) -> None:
+    cached, other = tmp_path / "cached.srnn", tmp_path / "other.srnn"
+    for op, file in (("GRU", cached), ("RNN", other)):
+        Engine(verify(cell(op, 1, 3, 4).graph())).save(file)
+    env = {**os.environ, "STREAMRNN_CACHE": str(tmp_path / "cache")}
+    load = "import sys, streamrnn\nstreamrnn.Stream(streamrnn.load(sys.argv[1]))"
+    without = f"import sys\nsys.modules['llvmlite'] = sys.modules['numba'] = None\n{load}"
+
+    def process(code: str, file: Path) -> str:
+        command = [sys.executable, "-c", code, str(file)]
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False).stderr
+
+    assert process(load, cached) == ""
+    assert process(without, cached) == ""
+    assert "MissingExtraError: linking a model needs LLVM" in process(without, other)
+
+
 def test_kernels_of_other_sources_or_a_newer_llvm_are_not_taken(tmp_path: Path) -> None:
     package = wheel_like(tmp_path, [verify(cell("RNN", 1, 3, 4).graph())])
     code = (

@@ -42,6 +42,15 @@ def test_any_chunking_gives_identical_bits(engine: Engine, cuts: list[int], view
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
+def test_nothing_is_left_of_the_step_that_a_new_stream_makes(engine: Engine) -> None:
+    stream = Stream(engine, on_nonfinite="hold")
+    assert (stream.steps, stream.mended) == (0, 0)
+    assert not any(view.any() for view in (*stream.inputs.values(), *stream.outputs.values()))
+    for name, value in stream.state().items():
+        init = next(state.init for state in engine.graph.states if state.name == name)
+        np.testing.assert_array_equal(value, init)
+
+
 def test_views_of_the_arena_are_inputs_and_outputs_without_a_copy(engine: Engine) -> None:
     stream = Stream(engine)
     view = stream.inputs["x"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -11,9 +12,7 @@ import typer
 from streamrnn.cli import options as opt
 from streamrnn.cli.talk import data, notify, number
 from streamrnn.codegen.cache import cache_folder, limit, prune
-from streamrnn.codegen.ready import ready_file
-from streamrnn.errors import ModelFileError
-from streamrnn.files import read_file
+from streamrnn.pool import StreamPool
 
 
 @opt.takes_conversion
@@ -22,6 +21,7 @@ def warm(
     models: Annotated[
         list[Path] | None, typer.Argument(metavar="MODEL...", help="Model files, as for `run`.", show_default=False)
     ] = None,
+    pool: Annotated[int, typer.Option(metavar="SLOTS", min=0, help="Build too what a StreamPool of so many slots runs.")] = 0,
     bound: Annotated[
         bool, typer.Option("--prune", help="Remove what was used least recently until the cache is within its bound.")
     ] = False,
@@ -34,21 +34,19 @@ def warm(
     if not models and not bound:
         raise typer.BadParameter("name the models to build, or --prune", param_hint="MODEL...")
     for model in models or ():
-        data().print(f"{model}: {_build(model, how)}", markup=False)
+        data().print(f"{model}: {_build(model, how, pool)}", markup=False)
     if bound:
         removed, left = prune(cache_folder(), limit())
         data().print(f"{cache_folder()}: {number(removed)} removed, {number(left)} left", markup=False)
 
 
-def _build(model: Path, how: opt.Conversion) -> str:
-    """What became of one model."""
-    if not model.exists():
-        raise ModelFileError(f"{model}: there is no such file")
-    file = ready_file(read_file(model)) if model.suffix == ".srnn" else None
-    there = file is not None and file.exists()
-    start = time.perf_counter()
+def _build(model: Path, how: opt.Conversion, pool: int) -> str:
+    """What became of one model: what came to the cache while it was loaded."""
+    folder = cache_folder()
+    before, start = set(os.listdir(folder)), time.perf_counter()
     engine = opt.open_engine(model, how, notify)
+    if pool:
+        StreamPool(engine, pool)
     seconds = time.perf_counter() - start
-    size = engine.step.object_bytes if file is None else file.stat().st_size
-    what = "already there" if there or (file is None and engine.step.from_cache) else f"built in {seconds:.1f} s"
-    return f"{what}, {number(size)} in {cache_folder()}"
+    added = sum((folder / name).stat().st_size for name in set(os.listdir(folder)) - before)
+    return f"built in {seconds:.1f} s, {number(added)} in {folder}" if added else f"already there, in {folder}"

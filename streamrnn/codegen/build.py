@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from streamrnn.codegen import elf
 from streamrnn.codegen.abi import INIT, POOL, RUN, STEP
 from streamrnn.codegen.cache import cache_folder, keep, touch
+from streamrnn.errors import MissingExtraError
 from streamrnn.versions import compilers
 
 if TYPE_CHECKING:
@@ -114,8 +115,10 @@ def registers(features: str) -> str:
 
 @cache
 def _llvm() -> Any:
-    import llvmlite.binding as llvm
-
+    try:
+        import llvmlite.binding as llvm
+    except ImportError as error:
+        raise MissingExtraError(f"linking a model needs LLVM ({error}): pip install llvmlite") from None
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     return llvm
