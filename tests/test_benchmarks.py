@@ -134,7 +134,7 @@ def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
 
 
 def test_blocks_have_to_be_never_slower_and_faster_on_the_whole() -> None:
-    rows = [cell_row("GRU", H, way="block 256", onnxruntime={"ratio": r}) for H, r in ((32, 4.0), (64, 0.9))]
+    rows = [cell_row("GRU", H, way="block of 256", onnxruntime={"ratio": r}) for H, r in ((32, 4.0), (64, 0.9))]
     assert verdict(rows, "every cell and size").met is False
     assert verdict(rows, "every cell and size").measured == "0.90x to 4.00x"
     [mean] = [v for v in targets.blocks(rows) if "geometric" in v.wanted]

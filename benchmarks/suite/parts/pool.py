@@ -24,4 +24,6 @@ def rows(setup: Setup) -> Iterator[Row]:
         others, skipped = peer_sessions(peers, case, "f32")
         own = pooled(case, built)
         figures, wrong = measured(case, "f32", {OWN: own, **others}, pooled(case, built), setup.budget)
+        bound = setup.roofline.bound(4 * case.parameters, n * case.flops)
+        figures[OWN]["roofline"] = bound / figures[OWN]["ns"]
         yield Row("pool", {"cell": cell, "H": H, "streams": n}, figures, {**skipped, **wrong})
