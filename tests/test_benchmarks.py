@@ -16,7 +16,7 @@ from suite.beside import differences
 from suite.cells import CELLS, CellCase, Session, noise
 from suite.parts import Setup, cells, tails
 from suite.peers import installed, onnxruntime_peer
-from suite.report import Run, page, short
+from suite.report import Run, held, page, short
 from suite.roofline import Level, Roofline, caches, read
 from suite.rows import KERNEL, OWN, Row, where
 from suite.timing import abba, medians, ratios
@@ -126,6 +126,13 @@ def test_a_target_is_met_where_its_worst_case_meets_it() -> None:
     )
     assert verdict([*rows, cell_row("LSTM", 64, onnxruntime={"ratio": 4.9})], "H=64").met is False
     assert verdict([cell_row("RNN", 64, onnxruntime={"ratio": 0.1}), *rows], "H=64").met is True
+
+
+def test_a_row_names_its_own_target_and_whether_it_is_met() -> None:
+    assert held(cell_row("LSTM", 16, onnxruntime={"ratio": 29.9})) == "30x onnxruntime: **no**"
+    assert held(cell_row("GRU", 512, "int8", **{"onnxruntime f32": {"ratio": 5.0}})) == "5x onnxruntime f32: yes"
+    assert held(cell_row("RNN", 8, way="block of 256", onnxruntime={"ratio": 1.5})) == "1x onnxruntime: yes"
+    assert held(cell_row("RNN", 8, onnxruntime={"ratio": 1.5})) == held(cell_row("LSTM", 16)) == ""
 
 
 def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
