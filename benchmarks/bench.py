@@ -117,7 +117,7 @@ def main(
     write(run, out, readme)
     from suite.targets import verdicts
 
-    print(summary(verdicts(run.rows)))
+    print(summary([v for v in verdicts(run.rows) if v.met is not None]))
 
 
 if __name__ == "__main__":

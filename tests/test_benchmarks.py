@@ -16,7 +16,7 @@ from suite.beside import differences
 from suite.cells import CELLS, CellCase, Session, noise
 from suite.parts import Setup, cells, tails
 from suite.peers import installed, onnxruntime_peer
-from suite.report import Run, page, short
+from suite.report import Run, held, page, short
 from suite.roofline import Level, Roofline, caches, read
 from suite.rows import KERNEL, OWN, Row, where
 from suite.timing import abba, medians, ratios
@@ -128,13 +128,20 @@ def test_a_target_is_met_where_its_worst_case_meets_it() -> None:
     assert verdict([cell_row("RNN", 64, onnxruntime={"ratio": 0.1}), *rows], "H=64").met is True
 
 
+def test_a_row_names_its_own_target_and_whether_it_is_met() -> None:
+    assert held(cell_row("LSTM", 16, onnxruntime={"ratio": 29.9})) == "30x onnxruntime: **no**"
+    assert held(cell_row("GRU", 512, "int8", **{"onnxruntime f32": {"ratio": 5.0}})) == "5x onnxruntime f32: yes"
+    assert held(cell_row("RNN", 8, way="block of 256", onnxruntime={"ratio": 1.5})) == "1x onnxruntime: yes"
+    assert held(cell_row("RNN", 8, onnxruntime={"ratio": 1.5})) == held(cell_row("LSTM", 16)) == ""
+
+
 def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
     assert {v.met for v in targets.verdicts([])} == {None}
     assert all(v.measured == "not measured" for v in targets.verdicts([]))
 
 
 def test_blocks_have_to_be_never_slower_and_faster_on_the_whole() -> None:
-    rows = [cell_row("GRU", H, way="block 256", onnxruntime={"ratio": r}) for H, r in ((32, 4.0), (64, 0.9))]
+    rows = [cell_row("GRU", H, way="block of 256", onnxruntime={"ratio": r}) for H, r in ((32, 4.0), (64, 0.9))]
     assert verdict(rows, "every cell and size").met is False
     assert verdict(rows, "every cell and size").measured == "0.90x to 4.00x"
     [mean] = [v for v in targets.blocks(rows) if "geometric" in v.wanted]

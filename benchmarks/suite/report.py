@@ -8,7 +8,7 @@ from textwrap import fill
 from typing import Any
 
 from suite.rows import KERNEL, OWN, Row, where
-from suite.targets import Verdict, verdicts
+from suite.targets import Verdict, target, verdicts
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def beside(rows: Sequence[Row]) -> str:
     if not rows:
         return "No figures.\n"
     axes, names = list(rows[0].axes), engines(rows)
-    roofs = any(row.get(KERNEL, "roofline") for row in rows)
+    roofs, targets = any(share(row) for row in rows), any(target(row) for row in rows)
     lines = []
     for row in rows:
         cells = [str(row.axes[axis]) for axis in axes]
@@ -69,9 +69,23 @@ def beside(rows: Sequence[Row]) -> str:
             ns, ratio = row.get(name, "ns"), row.get(name, "ratio")
             peer = name not in (OWN, KERNEL)
             cells.append("" if ns is None else microseconds(ns) + (f" ({ratio:.1f}x)" if peer and ratio else ""))
-        cells += [f"{row.get(KERNEL, 'roofline') or 0:.0%}"] * roofs
+        cells += [f"{share(row) or 0:.0%}"] * roofs + [held(row)] * targets
         lines.append(cells)
-    return table([*axes, *names, *["of the roofline"] * roofs], lines) + "\n"
+    return table([*axes, *names, *["of the roofline"] * roofs, *["target"] * targets], lines) + "\n"
+
+
+def share(row: Row) -> float | None:
+    """The part of the roofline that streamrnn reaches: in native code where that was measured, else from Python."""
+    return row.get(KERNEL, "roofline") or row.get(OWN, "roofline")
+
+
+def held(row: Row) -> str:
+    """The target of a row and whether it is met: "30x onnxruntime: yes"."""
+    wanted = target(row)
+    ratio = row.get(wanted[0], "ratio") if wanted else None
+    if wanted is None or ratio is None:
+        return ""
+    return f"{wanted[1]:g}x {wanted[0]}: {'yes' if ratio >= wanted[1] else '**no**'}"
 
 
 def plain(rows: Sequence[Row]) -> str:
@@ -139,8 +153,8 @@ def page(run: Run, chart: str) -> str:
         if not chosen:
             continue
         for way in dict.fromkeys(str(row.axes["way"]) for row in chosen):
-            title = "one step" if way == "step" else f"one {way}, microseconds per frame"
-            parts += [f"## Cells, {weights}: {title}", "", beside([r for r in chosen if r.axes["way"] == way])]
+            title = "one step" if way == "step" else f"one frame of a {way}"
+            parts += [f"## Cells, {weights}: {title}, microseconds", "", beside([r for r in chosen if r.axes["way"] == way])]
         parts += [skips(chosen)]
     for part, (title, render) in SECTIONS.items():
         chosen = where(run.rows, part)

@@ -15,6 +15,10 @@ ENHANCERS = ("gtcrn_simple", "ulunas_simple", "bsrnn_xxt", "fspen_a", "lisennet"
 OTHERS = ("silero_*", "dtln_*")
 GATED = ("LSTM", "GRU")
 LARGE = (256, 512, 1024)
+#: hidden size -> how many times as long onnxruntime with io-binding is wanted to take, for a step in float32
+STEPS = {8: 30.0, 16: 30.0, 32: 30.0, 64: 5.0, 128: 2.0, 256: 1.1}
+#: kind of weights -> how many times as long onnxruntime in float32 is wanted to take, for a step of a LARGE cell
+NARROW = {"f16": 2.0, "int8": 5.0}
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,25 @@ def cells(
     return [r for cell, H in chosen for r in where(rows, "cells", cell=cell, H=H, weights=weights, way=way)]
 
 
+def target(row: Row) -> tuple[str, float] | None:
+    """The engine that a row is held against, and how many times as long that is wanted to take."""
+    cell, H, weights, way = (row.axes.get(axis) for axis in ("cell", "H", "weights", "way"))
+    if row.part != "cells":
+        return None
+    if way != "step":
+        return ("onnxruntime", 1.0) if weights == "f32" else None
+    if cell in GATED and weights == "f32" and H in STEPS:
+        return "onnxruntime", STEPS[int(H)]
+    if cell in GATED and weights in NARROW and H in LARGE:
+        return "onnxruntime f32", NARROW[str(weights)]
+    return None
+
+
 def steps(rows: Sequence[Row]) -> list[Verdict]:
     peer, found = "onnxruntime", []
-    for sizes, wanted in (((8, 16, 32), 30.0), ((64,), 5.0), ((128,), 2.0), ((256,), 1.1)):
-        name = "H<=32" if len(sizes) > 1 else f"H={sizes[0]}"
+    for wanted in dict.fromkeys(STEPS.values()):
+        sizes = [H for H, number in STEPS.items() if number == wanted]
+        name = f"H<={sizes[-1]}" if len(sizes) > 1 else f"H={sizes[0]}"
         chosen = cells(rows, sizes, "f32")
         found.append(least(f"step, LSTM and GRU, {name}, f32, vs {peer} io-binding", wanted, figures(chosen, peer)))
         if len(sizes) > 1:
@@ -87,8 +106,8 @@ def narrow(rows: Sequence[Row]) -> list[Verdict]:
     lstm = figures(cells(rows, sizes, "int8", kinds=("LSTM",)), "onnxruntime")
     gru = [best for row in cells(rows, sizes, "int8", kinds=("GRU",)) if (best := best_peer(row)) is not None]
     return [
-        least("step, LSTM and GRU, H=256 to 1024, f16, vs onnxruntime f32", 2.0, f16),
-        least("step, LSTM and GRU, H=256 to 1024, int8, vs onnxruntime f32", 5.0, int8),
+        least("step, LSTM and GRU, H=256 to 1024, f16, vs onnxruntime f32", NARROW["f16"], f16),
+        least("step, LSTM and GRU, H=256 to 1024, int8, vs onnxruntime f32", NARROW["int8"], int8),
         least("step, int8 LSTM vs onnxruntime int8", 3.0, lstm),
         least("step, int8 GRU vs the best peer in int8", 4.0, gru),
     ]

@@ -10,6 +10,7 @@ from suite.cells import BLOCK, CELLS, CellCase, UnsupportedCaseError, noise
 from suite.native import in_kernel
 from suite.own import engine, session
 from suite.parts import Setup
+from suite.roofline import Roofline
 from suite.rows import KERNEL, OWN, Row
 
 HIDDEN = (8, 16, 32, 64, 128, 256, 512, 1024)
@@ -26,7 +27,7 @@ def rows(setup: Setup) -> Iterator[Row]:
 
 def row(setup: Setup, case: CellCase, weights: str) -> Row:
     """One case beside the peers with such weights, and beside onnxruntime in float32."""
-    way = "step" if case.steps == 1 else f"block {case.steps}"
+    way = "step" if case.steps == 1 else f"block of {case.steps}"
     axes = {"cell": case.cell, "H": case.hidden, "weights": weights, "way": way}
     try:
         built = engine(case, weights)
@@ -38,8 +39,14 @@ def row(setup: Setup, case: CellCase, weights: str) -> Row:
     sessions = {OWN: session(case, built), **others}
     extra = {KERNEL: ((in_kernel(built, noise((case.hidden,))), REPEAT), REPEAT)} if case.steps == 1 else {}
     figures, wrong = measured(case, weights, sessions, session(case, engine(case, "f32")), setup.budget, extra)
-    # arithmetic on bytes has no bound here: CPUs differ too much in what they have for it
-    bound = setup.roofline.bound(case.parameters * WEIGHTS[weights], 0 if weights == "int8" else case.flops)
+    bound = bound_of(setup.roofline, case, weights)
     for name in (OWN, *extra):
         figures[name]["roofline"] = bound / figures[name]["ns"]
     return Row("cells", axes, figures, {**skipped, **wrong})
+
+
+def bound_of(roof: Roofline, case: CellCase, weights: str) -> float:
+    """Nanoseconds of one frame at best. A block reads the weights of the input once for many frames, those of the state for
+    each. Arithmetic on bytes counts as nothing: CPUs differ too much in what they have for it."""
+    size = case.parameters * WEIGHTS[weights]
+    return roof.bound(size if case.steps == 1 else size // 2, 0 if weights == "int8" else case.flops)

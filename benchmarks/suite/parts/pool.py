@@ -17,11 +17,12 @@ HIDDEN = (32, 128)
 
 def rows(setup: Setup) -> Iterator[Row]:
     hidden, streams = (HIDDEN, STREAMS) if not setup.quick else (HIDDEN[:1], (8, 64))
-    peers = {name: peer for name, peer in setup.peers.items() if name in ("onnxruntime", "torch", "openvino")}
     for cell, H, n in product(("LSTM", "GRU"), hidden, streams):
         case = CellCase(cell, H, setup.work, 1, n)
         built = engine(case, "f32")
-        others, skipped = peer_sessions(peers, case, "f32")
+        others, skipped = peer_sessions(setup.peers, case, "f32")
         own = pooled(case, built)
         figures, wrong = measured(case, "f32", {OWN: own, **others}, pooled(case, built), setup.budget)
+        bound = setup.roofline.bound(4 * case.parameters, n * case.flops)
+        figures[OWN]["roofline"] = bound / figures[OWN]["ns"]
         yield Row("pool", {"cell": cell, "H": H, "streams": n}, figures, {**skipped, **wrong})
