@@ -11,6 +11,7 @@ from streamrnn.errors import GraphError, OpenValueError, UnsupportedError
 from streamrnn.ir.graph import Array, Graph, Node
 from streamrnn.ir.lowering import Apply, Arg, Lowering, Moving, Place, Skip
 from streamrnn.ir.op import get_op
+from streamrnn.ir.storage import site_with, stored_weights
 from streamrnn.ir.types import DType
 from streamrnn.ir.verify import site_of
 from streamrnn.kernels._jit import Kernel
@@ -30,6 +31,7 @@ class Scope:
     def __init__(self, graph: Graph, planner: Planner) -> None:
         self.graph = graph
         self.planner = planner
+        self.weights = stored_weights(graph)
         self.places: dict[str, Place] = {}
         self.held: set[int] = set()
         self.next: dict[str, set[str]] = {}
@@ -47,7 +49,7 @@ class Scope:
         """Where a value lies."""
         place = self.places.get(name)
         if place is None:
-            array = self.graph.const(name)
+            array = self.weights[name].array if name in self.weights else self.graph.const(name)
             if array is None:
                 raise GraphError(f"value '{name}' is read before it has a place")
             place = self.places[name] = self.planner.constant(array)
@@ -68,8 +70,10 @@ class Scope:
 def lower_nodes(scope: Scope) -> None:
     """Emit the calls of all nodes of a graph."""
     for index, node in enumerate(scope.graph.nodes):
+        if node.outputs[0] in scope.weights:
+            continue
         try:
-            get_op(node).lower(site_of(scope.graph, node), _NodeLowering(scope, index))
+            get_op(node).lower(site_with(scope.weights, scope.graph, node), _NodeLowering(scope, index))
         except OpenValueError as error:
             names: Sequence[str] = [node.inputs[error.index]]
             if error.inputs:  # of a body: what it captures has the same name outside

@@ -199,7 +199,7 @@ def test_float32_kernels_never_widen(address: str) -> None:
 def test_the_width_of_registers_changes_no_bits(node: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for wide in (0, 1):
-        monkeypatch.setattr(build, "registers", lambda features, wide=wide: f'@"{ONE_REGISTER}" = constant i8 {wide}')
+        monkeypatch.setattr(build, "primitives", lambda features, wide=wide: f'@"{ONE_REGISTER}" = constant i8 {wide}')
         engine = Engine(verify(node.graph()))
         x = node.inputs[0]
         assert x is not None

@@ -45,10 +45,11 @@ def convert(
     fix: Sequence[str] = (),
     layers: str = "",
     prewarm: bool = False,
+    weights: str = "f32",
     dump: Callable[[str, Graph], None] | None = None,
 ) -> Graph:
     """The step graph of a model file: ONNX, or one of the audio formats (NAM, AIDA-X, GuitarML, RTNeural), which take `layers`,
-    `prewarm` and `dump` alone.
+    `prewarm`, `weights` and `dump` alone.
 
     mode:      "frame": one step is one frame of the time axis. "window": one step is one call of the file. "auto": frame
                where every op allows it, else window; the reason is kept in meta["mode_reason"].
@@ -61,6 +62,8 @@ def convert(
     fix:       codes of lint's findings that are to be repaired, or "all"; see `lint.rules`.
     layers:    how the modules of a PyTorch state_dict in JSON are connected: "gru,dense".
     prewarm:   start an audio model from the state after the silence that the format's player feeds before the first sound.
+    weights:   how weights are stored: "f32"; "f16"; "int8", with a scale for each output channel; or "auto", for each layer the
+               narrowest that keeps its error small, see `passes.narrow`.
     dump:      called with the name of each stage and its graph.
 
     Raises ModelFileError, UnsupportedError, BindingError, StatePairError, ShapeError, and NotStreamableError where frame
@@ -77,13 +80,13 @@ def convert(
             "outputs": outputs,
             "fix": fix,
         }
-        return _audio_graph(path, mode, foreign, Options(layers=layers, prewarm=prewarm), dump)
+        return _audio_graph(path, mode, foreign, Options(layers=layers, prewarm=prewarm, weights=weights), dump)
     if layers or prewarm:
         name = "--layers" if layers else "--prewarm"
         raise BindingError(
             f"{path}: {name} belongs to audio formats; an ONNX file says how it is connected and where it starts"
         )
-    options = Options(mode, bind or {}, shape or {}, pair or {}, time_axis or {}, lookahead, outputs, fix)
+    options = Options(mode, bind or {}, shape or {}, pair or {}, time_axis or {}, lookahead, outputs, fix, weights=weights)
     model, fixes = read_model(path), []
     if fix:
         fixes = chosen(findings(model, options)[0], fix)
@@ -101,12 +104,14 @@ def _audio_graph(
     if mode == "window":
         raise BindingError(f"{path}: --mode window belongs to ONNX files: one step of an audio model is one sample")
     graph = convert_audio(path, foreign, layers=options.layers, prewarm=options.prewarm, dump=dump)
+    graph = Pipeline(dump).run("narrow", graph, options.weights)
     return graph.replace(meta={**graph.meta, "source": path.name, "given": options.words()})
 
 
 def convert_model(model: RawModel, options: Options, dump: Callable[[str, Graph], None] | None = None) -> Graph:
     """The step graph of a model that was read already. See `convert`."""
-    return _Import(model, options, Pipeline(dump)).run()
+    pipeline = Pipeline(dump)
+    return pipeline.run("narrow", _Import(model, options, pipeline).run(), options.weights)
 
 
 def findings(model: RawModel, options: Options) -> tuple[list[Finding], StreamRNNError | None]:

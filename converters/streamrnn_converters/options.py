@@ -33,6 +33,7 @@ class Options:
     fix: Sequence[str] = ()
     layers: str = ""
     prewarm: bool = False
+    weights: str = "f32"
 
     def words(self) -> list[str]:
         """The options of `streamrnn convert` that say the same: ["--bind", "sr=16000", ...]."""
@@ -53,6 +54,8 @@ class Options:
             found += ["--layers", self.layers]
         if self.prewarm:
             found.append("--prewarm")
+        if self.weights != "f32":
+            found += ["--weights", self.weights]
         return found
 
     def found(self, model: RawModel, graph: Graph, pairs: Sequence[Pair], mode: Mode, axes: Mapping[str, int]) -> list[str]:

@@ -62,6 +62,10 @@ _SHARED: dict[str, tuple[Any, Any]] = {
         Annotated[bool, typer.Option("--prewarm", help="Audio models: start as their own player does, after silence.")],
         False,
     ),
+    "weights": (
+        Annotated[str, typer.Option(metavar="f32|f16|int8|auto", help="How weights are stored: fewer bytes are faster.")],
+        "f32",
+    ),
 }
 
 _Value = TypeVar("_Value")
@@ -81,6 +85,7 @@ class Conversion:
     fix: str = ""
     layers: str = ""
     prewarm: bool = False
+    weights: str = "f32"
 
     def keywords(self) -> dict[str, Any]:
         """Arguments of `streamrnn_converters.convert`, those that were given alone. Raises BindingError."""
@@ -107,6 +112,8 @@ class Conversion:
             found["layers"] = self.layers
         if self.prewarm:
             found["prewarm"] = True
+        if self.weights != "f32":
+            found["weights"] = self.weights
         return found
 
 

@@ -44,11 +44,12 @@ class Step:
 def build(plan: StepPlan, notify: Callable[[str], None] = lambda text: None) -> Step:
     """Machine code for `plan` on this CPU, from the cache where it is there. Raises StreamRNNError."""
     # all ops and kernels, none of which a ready engine needs
+    from streamrnn.codegen.cpu import primitives
     from streamrnn.codegen.driver import driver_kernels, driver_text
     from streamrnn.codegen.library import compile_missing
 
     cpu, features = host()
-    text, kernels = f"{driver_text(plan)}\n{registers(features)}", driver_kernels(plan)
+    text, kernels = f"{driver_text(plan)}\n{primitives(features)}", driver_kernels(plan)
     key = _key(text, kernels, cpu, features)
     code = cached_object(key)
     if code is not None:
@@ -62,12 +63,13 @@ def build(plan: StepPlan, notify: Callable[[str], None] = lambda text: None) -> 
 
 def object_code(plan: StepPlan) -> bytes:
     """The object file of `plan` for this CPU, made anew."""
+    from streamrnn.codegen.cpu import primitives
     from streamrnn.codegen.driver import driver_kernels, driver_text
     from streamrnn.codegen.library import compile_missing
 
     kernels = driver_kernels(plan)
     compile_missing(kernels)
-    return link(f"{driver_text(plan)}\n{registers(host()[1])}", kernels, machine(*host()))
+    return link(f"{driver_text(plan)}\n{primitives(host()[1])}", kernels, machine(*host()))
 
 
 def link(text: str, kernels: list[Kernel], machine: Any) -> bytes:
@@ -75,7 +77,8 @@ def link(text: str, kernels: list[Kernel], machine: Any) -> bytes:
     import llvmlite.binding as llvm
 
     from streamrnn.codegen.library import kernel_bitcode
-    from streamrnn.kernels.simd import ONE_REGISTER
+    from streamrnn.kernels.narrow import DOT4
+    from streamrnn.kernels.simd import ONE_REGISTER, WIDEN
 
     module = llvm.parse_assembly(text)
     for kernel in kernels:
@@ -85,6 +88,8 @@ def link(text: str, kernels: list[Kernel], machine: Any) -> bytes:
     for function in module.functions:
         if not function.is_declaration and function.name not in exported:
             function.linkage = "internal"
+        if function.name in (DOT4, WIDEN):
+            function.add_function_attribute("alwaysinline")
     for variable in module.global_variables:
         if variable.name == ONE_REGISTER:
             variable.linkage = "internal"
@@ -104,13 +109,6 @@ def host() -> tuple[str, str]:
     if os.environ.get("NUMBA_CPU_NAME"):
         return name, os.environ.get("NUMBA_CPU_FEATURES", "")
     return name, llvm.get_host_cpu_features().flatten()
-
-
-def registers(features: str) -> str:
-    """What `simd.one_register` is on a CPU of these features, as LLVM IR; without it, it is false."""
-    from streamrnn.kernels.simd import ONE_REGISTER
-
-    return f'@"{ONE_REGISTER}" = constant i8 {int("+avx512f" in features.split(","))}'
 
 
 @cache

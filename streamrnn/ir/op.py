@@ -27,16 +27,26 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Stored:
+    """A float32 constant in fewer bits: its values are float16, or int8 times `scales`, which broadcast."""
+
+    values: Array
+    scales: Array | None = None
+
+
+@dataclass(frozen=True)
 class Site:
     """What an op sees of one node: its attributes, the types of its inputs and those inputs that are constants.
 
-    An omitted optional input is None in both tuples.
+    An omitted optional input is None in both tuples. stored: how constants are stored where in fewer bits than they have; at
+    lowering alone.
     """
 
     node: Node
     types: tuple[TensorType | None, ...]
     constants: tuple[Array | None, ...]
     outputs: tuple[TensorType | None, ...] = ()
+    stored: tuple[Stored | None, ...] = ()
 
     def attr_int(self, name: str, default: int) -> int:
         value = self.node.attrs.get(name, default)
@@ -85,6 +95,11 @@ class Site:
     def const(self, index: int) -> Array | None:
         """The array of input `index` where it is a constant, else None."""
         return self.constants[index] if index < len(self.constants) else None
+
+    def store(self, index: int, dtype: str) -> Stored | None:
+        """How input `index` is stored, where that is in `dtype`: "float16" or "int8"."""
+        found = self.stored[index] if index < len(self.stored) else None
+        return found if found is not None and found.values.dtype == dtype else None
 
     def need_const(self, index: int, what: str) -> Array:
         """The array of input `index`; OpenValueError where it is computed at run time."""
@@ -195,6 +210,11 @@ class Op(ABC):
         Called with at least one stream among the inputs. Raises NotStreamableError with the reason.
         """
         raise site.not_streamable("has no rule for time")
+
+    def narrow_inputs(self, site: Site, dtype: str) -> Mapping[int, tuple[int, ...]] | str:
+        """Weights that `lower` takes in `dtype`, float16 or int8, as well: {input: axes of the output channels}, none for most
+        ops; or why this node does not, as a text."""
+        return {}
 
     @abstractmethod
     def lower(self, site: Site, low: Lowering) -> None:

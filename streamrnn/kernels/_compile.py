@@ -25,8 +25,9 @@ from typing import IO
 
 from streamrnn.files import write_aside
 from streamrnn.kernels._jit import Kernel, find_kernel, kernel_sources, llvm_type
-from streamrnn.kernels.simd import ONE_REGISTER
 
+#: names of what a linker may define anew for the CPU
+OWN = "streamrnn."
 #: seconds without a request after which the process ends: it holds some 200 MB
 IDLE = 20.0
 
@@ -68,11 +69,11 @@ def kernel_bitcode(kernel: Kernel) -> bytes:
     module = llvm.parse_assembly(ir)
     module.link_in(llvm.parse_assembly(_entry(kernel, mangled)))
     for function in module.functions:
-        if not function.is_declaration and function.name != kernel.symbol:
+        if not function.is_declaration and function.name != kernel.symbol and not function.name.startswith(OWN):
             function.linkage = "internal"
             function.add_function_attribute("alwaysinline")
     for variable in module.global_variables:
-        if not variable.is_declaration and variable.name != ONE_REGISTER:
+        if not variable.is_declaration and not variable.name.startswith(OWN):
             variable.linkage = "internal"
     # a neutral machine: nothing that follows may depend on the CPU
     machine = llvm.Target.from_default_triple().create_target_machine(cpu="generic", opt=1)
@@ -84,7 +85,7 @@ def kernel_bitcode(kernel: Kernel) -> bytes:
     passes.add_global_dead_code_eliminate_pass()
     passes.run(module, builder)
     module.verify()
-    left = [f.name for f in module.functions if f.name != kernel.symbol and not f.name.startswith("llvm.")]
+    left = [f.name for f in module.functions if f.name != kernel.symbol and not f.name.startswith(("llvm.", OWN))]
     if left:
         raise RuntimeError(f"kernel {kernel.address} calls {left}, which no target has")
     return bytes(module.as_bitcode())

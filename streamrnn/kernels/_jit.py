@@ -95,7 +95,8 @@ class Device:
 
 
 class Primitive:
-    """A vector or bit primitive of `simd`: a plain Python twin here, an LLVM intrinsic of the same name in `_lanes`."""
+    """A vector or bit primitive: a plain Python twin in `simd` or `narrow`, an LLVM intrinsic of the same name in `_lanes` or
+    `_narrow_lanes`."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
@@ -107,7 +108,9 @@ class Primitive:
 
     @cached_property
     def numba(self) -> Any:
-        return getattr(importlib.import_module("streamrnn.kernels._lanes"), self.__name__)
+        twins = {"simd": "_lanes", "narrow": "_narrow_lanes"}
+        package, _, module = self.function.__module__.rpartition(".")
+        return getattr(importlib.import_module(f"{package}.{twins[module]}"), self.__name__)
 
 
 Binding: TypeAlias = "Device | float"

@@ -13,7 +13,7 @@ from numba.core import cgutils
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-from streamrnn.kernels.simd import LANES, ONE_REGISTER, TWO_OVER_PI
+from streamrnn.kernels.simd import LANES, ONE_REGISTER, TWO_OVER_PI, WIDEN
 
 _F32 = ir.FloatType()
 _I8 = ir.IntType(8)
@@ -22,6 +22,7 @@ _VF = ir.VectorType(_F32, LANES)
 _VI = ir.VectorType(_I32, LANES)
 _I64 = ir.IntType(64)
 _VL = ir.VectorType(_I64, LANES)
+_VH = ir.VectorType(ir.IntType(16), LANES)
 
 
 class VecType(types.Type):
@@ -103,16 +104,29 @@ def _install_operators() -> None:
 _install_operators()
 
 
-def _element(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    """Address of element args[1] of the pointer args[0]; `Kernel.njit` hands over arrays instead of pointers."""
-    kind, base = sig.args[0], args[0]
+def element(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    """Address of element args[1] of the pointer args[0] (`sig`: a signature, or the types alone); `Kernel.njit` hands over
+    arrays instead of pointers."""
+    kind, base = getattr(sig, "args", sig)[0], args[0]
     if isinstance(kind, types.Array):
         base = context.make_array(kind)(context, builder, base).data
     return builder.gep(base, [args[1]])
 
 
-def _lanes(builder: Any, element: Any) -> Any:
-    return builder.bitcast(element, _VF.as_pointer())
+def _lanes(builder: Any, at: Any) -> Any:
+    return builder.bitcast(at, _VF.as_pointer())
+
+
+def own_function(module: Any, name: str, result: Any, kinds: tuple[Any, ...], body: Callable[..., Any]) -> Any:
+    """A function of streamrnn's own with a body that serves every CPU: `body(builder, *arguments)` gives its result. A linker's
+    own definition replaces it."""
+    function = module.globals.get(name)
+    if function is None:
+        function = ir.Function(module, ir.FunctionType(result, kinds), name)
+        function.linkage = "weak"
+        builder = ir.IRBuilder(function.append_basic_block())
+        builder.ret(body(builder, *function.args))
+    return function
 
 
 def _in_one_register(builder: Any) -> Any:
@@ -133,7 +147,13 @@ def one_register(typing: Any) -> Any:
 @intrinsic
 def vload(typing: Any, p: Any, i: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        value = builder.load(_lanes(builder, _element(context, builder, sig, args)), typ=_VF)
+        at = element(context, builder, sig, args)
+        if p.dtype == types.uint16:
+            halves = builder.load(builder.bitcast(at, _VH.as_pointer()), typ=_VH)
+            halves.align = 2
+            widen = own_function(builder.module, WIDEN, _VF, (_VH,), lambda own, bits: _from_half(own, True, bits))
+            return builder.call(widen, [halves])
+        value = builder.load(_lanes(builder, at), typ=_VF)
         value.align = 4
         return value
 
@@ -143,7 +163,7 @@ def vload(typing: Any, p: Any, i: Any) -> Any:
 @intrinsic
 def vstore(typing: Any, p: Any, i: Any, v: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        store = builder.store(args[2], _lanes(builder, _element(context, builder, sig, args)))
+        store = builder.store(args[2], _lanes(builder, element(context, builder, sig, args)))
         store.align = 4
         return context.get_dummy_value()
 
@@ -170,7 +190,7 @@ def _part_loop(builder: Any, n: Any, copy: Callable[[Any], None]) -> None:
 @intrinsic
 def vload_part(typing: Any, p: Any, i: Any, n: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        base, zero = _element(context, builder, sig, args), ir.Constant(_VF, [0.0] * LANES)
+        base, zero = element(context, builder, sig, args), ir.Constant(_VF, [0.0] * LANES)
         slot = cgutils.alloca_once(builder, _VF)
         lanes = builder.bitcast(slot, _F32.as_pointer())
         with builder.if_else(_in_one_register(builder)) as (masked, one_by_one):
@@ -190,7 +210,7 @@ def vload_part(typing: Any, p: Any, i: Any, n: Any) -> Any:
 @intrinsic
 def vstore_part(typing: Any, p: Any, i: Any, n: Any, v: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        base = _element(context, builder, sig, args)
+        base = element(context, builder, sig, args)
         lanes = builder.bitcast(cgutils.alloca_once_value(builder, args[3]), _F32.as_pointer())
         _part_loop(builder, args[2], lambda k: builder.store(builder.load(builder.gep(lanes, [k])), builder.gep(base, [k])))
         return context.get_dummy_value()
@@ -321,22 +341,24 @@ def _pick(predicate: str) -> Callable[[Any, bool, list[Any]], Any]:
     return lambda b, vector, a: b.select(b.fcmp_ordered(predicate, a[0], a[1]), a[1], a[0])
 
 
+def _from_half(builder: Any, vector: bool, bits: Any) -> Any:
+    kind, real = _int_type(vector), _VF if vector else _F32
+    wide = builder.zext(bits, kind)
+    size = builder.and_(wide, _int(vector, 0x7FFF))
+    shifted = builder.shl(size, _int(vector, 13))
+    # the exponent of a float32 is offset by 112 more, that of NaN and infinity by twice as much
+    special = builder.icmp_unsigned(">=", size, _int(vector, 0x7C00))
+    normal = builder.add(shifted, builder.select(special, _int(vector, 224 << 23), _int(vector, 112 << 23)))
+    tiny = builder.fmul(builder.uitofp(size, real), _real(vector, 2.0**-24))
+    small = builder.icmp_unsigned("<", size, _int(vector, 0x0400))
+    found = builder.select(small, builder.bitcast(tiny, kind), normal)
+    sign = builder.shl(builder.and_(wide, _int(vector, 0x8000)), _int(vector, 16))
+    return builder.bitcast(builder.or_(found, sign), real)
+
+
 @intrinsic
 def from_half(typing: Any, bits: Any) -> Any:
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        wide = builder.zext(args[0], _I32)
-        size = builder.and_(wide, _I32(0x7FFF))
-        shifted = builder.shl(size, _I32(13))
-        # the exponent of a float32 is offset by 112 more, that of NaN and infinity by twice as much
-        special = builder.icmp_unsigned(">=", size, _I32(0x7C00))
-        normal = builder.add(shifted, builder.select(special, _I32(224 << 23), _I32(112 << 23)))
-        tiny = builder.fmul(builder.uitofp(size, _F32), _real(False, 2.0**-24))
-        small = builder.icmp_unsigned("<", size, _I32(0x0400))
-        found = builder.select(small, builder.bitcast(tiny, _I32), normal)
-        sign = builder.shl(builder.and_(wide, _I32(0x8000)), _I32(16))
-        return builder.bitcast(builder.or_(found, sign), _F32)
-
-    return types.float32(types.uint16), generate
+    return types.float32(types.uint16), lambda context, builder, sig, args: _from_half(builder, False, args[0])
 
 
 @intrinsic

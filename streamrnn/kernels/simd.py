@@ -18,6 +18,8 @@ LANES = 16
 
 #: the constant of LLVM IR behind `one_register`, which the linker sets
 ONE_REGISTER = "streamrnn.one_register"
+#: the function of LLVM IR that makes float32 lanes of float16 ones, which the linker may replace by the CPU's own
+WIDEN = "streamrnn.widen"
 
 #: the first 224 bits of 2 / pi behind the binary point
 TWO_OVER_PI = 0xA2F9836E_4E441529_FC2757D1_F534DDC0_DB629599_3C439041_FE5163AB
@@ -47,8 +49,9 @@ def one_register() -> bool:
 
 @Primitive
 def vload(p: f32p, i: int) -> Vec:
-    """Lanes p[i : i + 16]."""
-    return p[i : i + LANES].copy()
+    """Lanes p[i : i + 16]; from the bits of float16 too, so that one text reads weights of either width."""
+    lanes = p[i : i + LANES]
+    return lanes.copy() if lanes.dtype == np.float32 else lanes.view(np.float16).astype(np.float32)
 
 
 @Primitive

@@ -13,7 +13,7 @@ from streamrnn.ir.lowering import Arg, Lowering, Place
 from streamrnn.ir.op import Site, StateSpec, Streamed
 from streamrnn.ir.types import DType, StreamType, TensorType
 from streamrnn.kernels import activations, dense
-from streamrnn.kernels._jit import Binding, Device
+from streamrnn.kernels._jit import Binding, Device, Kernel
 from streamrnn.kernels.simd import LANES, tiles
 from streamrnn.ops._spatial import require_f32
 from streamrnn.ops._time import one_frame
@@ -266,9 +266,24 @@ class Cell:
             return Cell(site, low, W, bias, low.weight(_in_lanes(bias).swapaxes(1, 2)), True)
         width = D * gates * tiles(H) * LANES
         start = low.scratch(DType.F32, S * batch * width)
-        packed = low.weight(np.concatenate([pack_gates(w, b) for w, b in zip(W, bias, strict=True)]))
-        low.call(dense.dense, S * batch, n_in, width, packed, low.input(0), start, work=S * batch * D * gates * H * n_in)
+        stored = weight_type(site, 1)
+        packed = low.weight(np.concatenate([pack_gates(w, b) for w, b in zip(W, bias, strict=True)]).astype(stored.numpy))
+        low.call(
+            dense.dense.typed(w=stored.pointer),
+            S * batch,
+            n_in,
+            width,
+            packed,
+            low.input(0),
+            start,
+            work=S * batch * D * gates * H * n_in,
+        )
         return Cell(site, low, W, bias, start, False)
+
+    @property
+    def stored(self) -> DType:
+        """Element type of the packed weights."""
+        return weight_type(self.site, 1, 2)
 
     @property
     def batch(self) -> int:
@@ -310,17 +325,27 @@ class Cell:
         """The input's rows, where the kernel multiplies it, and those of R [D, gates, H, H]: [tile][row][gate][16]."""
         rows = np.concatenate([self.W, R], axis=3) if self.inside else R
         lanes = _in_lanes(rows[run.first : run.first + run.count].transpose(0, 3, 1, 2))
-        return self.low.weight(lanes.transpose(0, 3, 1, 2, 4))
+        return self.low.weight(lanes.transpose(0, 3, 1, 2, 4).astype(self.stored.numpy))
 
     def recurrent(self, run: Run, R: Array) -> Place:
         """R [D, gates, H, H] for a product of its own."""
         rows = R[run.first : run.first + run.count]
-        return self.low.weight(np.concatenate([pack_gates(r, np.zeros(r.shape[:2], np.float32)) for r in rows]))
+        packed = np.concatenate([pack_gates(r, np.zeros(r.shape[:2], np.float32)) for r in rows])
+        return self.low.weight(packed.astype(self.stored.numpy))
+
+    def kernel(self, kernel: Kernel, *weights: str) -> Kernel:
+        """`kernel` for weights (its parameters of those names, else w) as they are stored."""
+        return kernel.typed(**dict.fromkeys(weights or ("w",), self.stored.pointer))
 
     def work(self, run: Run) -> int:
         """Multiply-adds of the kernel call."""
         S, batch, n_in = self.site.type(0).shape
         return S * batch * run.count * self.gates * self.hidden * (self.hidden + (n_in if self.inside else 0))
+
+
+def weight_type(site: Site, *inputs: int) -> DType:
+    """The element type in which a kernel of floats reads these constants: float16 where all are stored so."""
+    return DType.F16 if all(site.store(index, "float16") for index in inputs) else DType.F32
 
 
 #: with so few inputs a cell multiplies them itself: what the product would store and load again costs more

@@ -13,7 +13,7 @@ Source  onnx.ai/onnx/operators/onnx__GRU.html; Cho et al. 2014.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -21,9 +21,10 @@ from streamrnn.ir.graph import Array
 from streamrnn.ir.lowering import Lowering
 from streamrnn.ir.op import Op, Site, Streamed, Tolerance, register
 from streamrnn.ir.types import StreamType, TensorType
-from streamrnn.kernels import cells
+from streamrnn.kernels import cells, cells_bytes
 from streamrnn.kernels.simd import LANES
 from streamrnn.ops import _recurrent as rec
+from streamrnn.ops._recurrent_bytes import ByteCell
 
 _H = 5  # input of the initial state
 _DEFAULTS = ("Sigmoid", "Tanh")
@@ -68,6 +69,11 @@ class GRU(Op):
     def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
         return rec.recurrent_stream(site, streams, ("h",), (_H,))
 
+    def narrow_inputs(self, site: Site, dtype: str) -> Mapping[int, tuple[int, ...]] | str:
+        if dtype == "int8" and not site.attr_int("linear_before_reset", 0):
+            return "its reset gate comes before the product (linear_before_reset = 0), which the kernel for int8 does not have"
+        return {1: (0, 1), 2: (0, 1)}
+
     def lower(self, site: Site, low: Lowering) -> None:
         W, R = (site.need_const(i, what) for i, what in ((1, "W"), (2, "R")))
         D, H = R.shape[0], R.shape[2]
@@ -76,7 +82,7 @@ class GRU(Op):
         after = site.attr_int("linear_before_reset", 0) != 0
         if after:
             sums = np.stack([bias[:, 0, 2], *bias.sum(axis=1).swapaxes(0, 1)[:2]], axis=1)
-            cell = rec.Cell.of(site, low, W[:, [2, 0, 1]], sums)
+            cell = ByteCell.given(site, low, sums, (2, 0, 1), range(3)) or rec.Cell.of(site, low, W[:, [2, 0, 1]], sums)
         else:
             cell = rec.Cell.of(site, low, W, bias.sum(axis=1), able=False)
         h = rec.initial_state(site, low, _H, 1)
@@ -84,14 +90,20 @@ class GRU(Op):
         use_lens, lens = rec.sequence_lens(site, low)
         for run in rec.runs(site, _DEFAULTS):
             bound = rec.bindings(run.activations, ("f", "g"))
-            head = *cell.sizes(run, use_lens, after), rec.clip_of(site)
+            head = *cell.sizes(run, use_lens, after and not isinstance(cell, ByteCell)), rec.clip_of(site)
             state, given = (cell.part(h, run), cell.part(y, run)), (lens, cell.begun(run))
             if after:
                 inner = [rec.pack_lanes(bias[d, 1, 2:]) for d in range(run.first, run.first + run.count)]
-                w = cell.weights(run, R), low.weight(np.concatenate(inner))
+                held = low.weight(np.concatenate(inner))
+            if isinstance(cell, ByteCell):
+                w, kernel = cell.products(run), cells_bytes.gru.bind(**bound)
+                low.call(kernel, *head, *w, held, *given, *state, *cell.held(), work=cell.work(run))
+            elif after:
                 scratch = cell.scratch(H), cell.scratch(4 * LANES)
-                low.call(cells.gru.bind(**bound), *head, *w, *given, x, *state, *scratch, work=cell.work(run))
+                kernel = cell.kernel(cells.gru.bind(**bound))
+                low.call(kernel, *head, cell.weights(run, R), held, *given, x, *state, *scratch, work=cell.work(run))
             else:
                 w = cell.recurrent(run, R[:, :2]), cell.recurrent(run, R[:, 2:])
                 more = cell.scratch(cell.lanes(2)), cell.scratch(cell.lanes(1)), cell.scratch(H)
-                low.call(cells.gru_reset_first.bind(**bound), *head, *w, *given, *state, *more, work=cell.work(run))
+                kernel = cell.kernel(cells.gru_reset_first.bind(**bound), "r", "rn")
+                low.call(kernel, *head, *w, *given, *state, *more, work=cell.work(run))

@@ -12,7 +12,7 @@ Source  onnx.ai/onnx/operators/onnx__LSTM.html; Hochreiter and Schmidhuber 1997,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -20,9 +20,10 @@ from streamrnn.ir.graph import Array
 from streamrnn.ir.lowering import Lowering
 from streamrnn.ir.op import Op, Site, Streamed, Tolerance, register
 from streamrnn.ir.types import StreamType, TensorType
-from streamrnn.kernels import cells
+from streamrnn.kernels import cells, cells_bytes
 from streamrnn.kernels.simd import LANES
 from streamrnn.ops import _recurrent as rec
+from streamrnn.ops._recurrent_bytes import ByteCell
 
 _H, _C = 5, 6  # inputs of the initial states
 DEFAULTS = ("Sigmoid", "Tanh", "Tanh")
@@ -74,20 +75,30 @@ class LSTM(Op):
     def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
         return rec.recurrent_stream(site, streams, ("h", "c"), (_H, _C))
 
+    def narrow_inputs(self, site: Site, dtype: str) -> Mapping[int, tuple[int, ...]] | str:
+        return {1: (0, 1), 2: (0, 1)}
+
     def lower(self, site: Site, low: Lowering) -> None:
         W, R = (site.need_const(i, what) for i, what in ((1, "W"), (2, "R")))
         D, H = R.shape[0], R.shape[2]
         bias = site.need_const(3, "B").reshape(D, 2, 4, H) if site.has(3) else np.zeros((D, 2, 4, H), np.float32)
         peephole = site.need_const(7, "P").reshape(D, 3, H) if site.has(7) else np.zeros((D, 3, H), np.float32)
-        cell = rec.Cell.of(site, low, W.reshape(D, 4, H, -1), bias.sum(axis=1))
+        in_bytes = ByteCell.given(site, low, bias.sum(axis=1), range(4), range(4))
+        cell = in_bytes or rec.Cell.of(site, low, W.reshape(D, 4, H, -1), bias.sum(axis=1))
         h, c = rec.initial_state(site, low, _H, 1), rec.initial_state(site, low, _C, 2)
-        x, y, old, z = low.input(0), low.output(0), cell.scratch(H), cell.scratch(4 * LANES)
+        x, y = low.input(0), low.output(0)
         use_lens, lens = rec.sequence_lens(site, low)
+        flags = int(site.has(7)), site.attr_int("input_forget", 0), rec.clip_of(site)
         for run in rec.runs(site, DEFAULTS):
             rows = [rec.pack_lanes(peephole[d]) for d in range(run.first, run.first + run.count)]
-            low.call(
-                cells.lstm.bind(**rec.bindings(run.activations, ("f", "g", "h"))), *cell.sizes(run, use_lens, True),
-                int(site.has(7)), site.attr_int("input_forget", 0), rec.clip_of(site),
-                cell.weights(run, R.reshape(D, 4, H, H)), low.weight(np.concatenate(rows)), lens, cell.begun(run), x,
-                cell.part(h, run), cell.part(c, run), cell.part(y, run), old, z, work=cell.work(run),
-            )  # fmt: skip
+            given = low.weight(np.concatenate(rows)), lens, cell.begun(run)
+            state = cell.part(h, run), cell.part(c, run), cell.part(y, run)
+            bound = rec.bindings(run.activations, ("f", "g", "h"))
+            if isinstance(cell, ByteCell):
+                head = *cell.sizes(run, use_lens), *flags
+                kernel = cells_bytes.lstm.bind(**bound)
+                low.call(kernel, *head, *cell.products(run), *given, *state, *cell.held(), work=cell.work(run))
+                continue
+            head = *cell.sizes(run, use_lens, True), *flags
+            w, scratch = cell.weights(run, R.reshape(D, 4, H, H)), (cell.scratch(H), cell.scratch(4 * LANES))
+            low.call(cell.kernel(cells.lstm.bind(**bound)), *head, w, *given, x, *state, *scratch, work=cell.work(run))

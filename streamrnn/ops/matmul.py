@@ -11,7 +11,7 @@ A constant B is packed into tiles of 16 columns; C becomes the bias row where it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -21,9 +21,10 @@ from streamrnn.ir.lowering import Lowering, Place
 from streamrnn.ir.op import Op, Site, Streamed, Tolerance, register
 from streamrnn.ir.types import DType, StreamType, TensorType
 from streamrnn.kernels import dense
+from streamrnn.ops._bytes import lower_bytes
 from streamrnn.ops._contract import MULTIPLIED, Named, contract
 from streamrnn.ops._moves import fill
-from streamrnn.ops._recurrent import pack_lanes
+from streamrnn.ops._recurrent import pack_lanes, weight_type
 from streamrnn.ops._time import joined, only
 from streamrnn.ops.pointwise import emit_lines
 from streamrnn.ops.pointwise_table import line
@@ -82,6 +83,22 @@ def check_numbers(site: Site) -> DType:
     return a.dtype
 
 
+def lower_dense(site: Site, low: Lowering, how: tuple[int, tuple[int, ...], float], B: Array, bias: Array, y: Place) -> None:
+    """y = input 0, `rows` of it, times B [k, n] plus bias [n]; how: rows, and the order of axes and the factor by which input 1
+    became B."""
+    rows, order, alpha = how
+    (k, n), stored = B.shape, site.store(1, "int8")
+    if stored is not None and stored.scales is not None:
+        scales = stored.scales.transpose(order)
+        if scales.shape[0] == 1:
+            units = np.broadcast_to(np.float32(alpha) * scales[0], (n,))
+            lower_bytes(low, rows, stored.values.transpose(order).T, units, bias, low.input(0), y)
+            return
+    kind = weight_type(site, 1)
+    packed = low.weight(pack_lanes(np.concatenate([bias[None], B]).astype(np.float32)).astype(kind.numpy))
+    low.call(dense.dense.typed(w=kind.pointer), rows, k, n, packed, low.input(0), y, work=rows * k * n)
+
+
 @register
 class MatMul(Op):
     """See the module's text."""
@@ -121,17 +138,26 @@ class MatMul(Op):
         types = tuple(site.type(i).with_shape(self.shape(site, i)) for i in range(2))
         return Streamed((product_stream(Site(site.node, types, site.constants, site.outputs), seen, (0, 1)),))
 
+    def packs(self, site: Site) -> bool:
+        """Whether a constant B is packed for its kernel."""
+        a, b = site.type(0), site.type(1)
+        return b.rank == 2 and a.dtype is DType.F32 and a.size * b.size > 0 and self.order(site, 0) == tuple(range(a.rank))
+
+    def narrow_inputs(self, site: Site, dtype: str) -> Mapping[int, tuple[int, ...]] | str:
+        if site.const(1) is None or site.type(1).dtype is not DType.F32:
+            return {}
+        return {1: (self.order(site, 1)[1],)} if self.packs(site) else "it is a stack of products or has its input turned"
+
     def lower(self, site: Site, low: Lowering) -> None:
         a, b = site.type(0), site.type(1)
         fixed, alpha, y = site.const(1), self.alpha(site), low.output(0)
         if 0 in (a.size, b.size):
             fill(low, np.zeros(1, a.dtype.numpy), site.out(0).size, y)
             return
-        if fixed is not None and b.rank == 2 and a.dtype is DType.F32 and self.order(site, 0) == tuple(range(a.rank)):
+        if fixed is not None and self.packs(site):
             B = np.float32(alpha) * fixed.transpose(self.order(site, 1))
-            (n_in, n_out), rows = B.shape, a.size // B.shape[0]
-            packed = low.weight(pack_lanes(np.concatenate([np.zeros((1, n_out), np.float32), B])))
-            low.call(dense.dense, rows, n_in, n_out, packed, low.input(0), y, work=rows * n_in * n_out)
+            zeros = np.zeros(B.shape[1], np.float32)
+            lower_dense(site, low, (a.size // B.shape[0], self.order(site, 1), alpha), B, zeros, y)
             return
         stack = [str(d) for d in range(max(a.rank, b.rank) - 2)]
         sizes = dict.fromkeys([*stack, "m", "k", "n"], 1)
@@ -226,22 +252,29 @@ class Gemm(Op):
             consts[2] = c[:1]
         return Streamed((StreamType(None if x.axis is None else 0, x.delay, x.stride),), consts=consts)
 
+    def _packs(self, site: Site) -> bool:
+        """Whether a constant B is packed for its kernel."""
+        (m, k), (_, n) = self._sizes(site)
+        c = site.const(2)
+        plain_c = not site.has(2) or (c is not None and c.size in (1, n) and c.shape[:-1] in ((), (1,)))
+        return plain_c and site.type(0).dtype is DType.F32 and (not site.attr_int("transA", 0) or m == 1 or k == 1)
+
+    def narrow_inputs(self, site: Site, dtype: str) -> Mapping[int, tuple[int, ...]] | str:
+        if site.const(1) is None or site.type(1).dtype is not DType.F32:
+            return {}
+        if not self._packs(site):
+            return "its C is no constant row, or its input is turned"
+        return {1: (0 if site.attr_int("transB", 0) else 1,)}
+
     def lower(self, site: Site, low: Lowering) -> None:
         (m, k), (_, n) = self._sizes(site)
         fixed, c = site.const(1), site.const(2)
         alpha, beta = site.attr_float("alpha", 1.0), site.attr_float("beta", 1.0)
-        plain_c = not site.has(2) or (c is not None and c.size in (1, n) and c.shape[:-1] in ((), (1,)))
         y = low.output(0)
-        if (
-            fixed is not None
-            and plain_c
-            and site.type(0).dtype is DType.F32
-            and (not site.attr_int("transA", 0) or m == 1 or k == 1)
-        ):
-            b = alpha * (fixed.T if site.attr_int("transB", 0) else fixed)
-            bias = np.zeros((1, n)) if c is None else np.broadcast_to(beta * c.reshape(1, -1), (1, n))
-            packed = low.weight(pack_lanes(np.concatenate([bias, b]).astype(np.float32)))
-            low.call(dense.dense, m, k, n, packed, low.input(0), y, work=m * k * n)
+        if fixed is not None and self._packs(site):
+            order = (1, 0) if site.attr_int("transB", 0) else (0, 1)
+            bias = np.zeros(n) if c is None else np.broadcast_to(beta * c.reshape(-1), (n,))
+            lower_dense(site, low, (m, order, alpha), alpha * fixed.transpose(order), bias, y)
             return
         sizes = {"m": m, "k": k, "n": n}
         names = ("km" if site.attr_int("transA", 0) else "mk", "nk" if site.attr_int("transB", 0) else "kn")

@@ -10,7 +10,7 @@ Source  onnx.ai/onnx/operators/onnx__RNN.html; Elman 1990.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -18,8 +18,9 @@ from streamrnn.ir.graph import Array
 from streamrnn.ir.lowering import Lowering
 from streamrnn.ir.op import Op, Site, Streamed, Tolerance, register
 from streamrnn.ir.types import StreamType, TensorType
-from streamrnn.kernels import cells
+from streamrnn.kernels import cells, cells_bytes
 from streamrnn.ops import _recurrent as rec
+from streamrnn.ops._recurrent_bytes import ByteCell
 
 _H = 5  # input of the initial state
 _DEFAULTS = ("Tanh",)
@@ -56,17 +57,25 @@ class RNN(Op):
     def stream(self, site: Site, streams: Sequence[StreamType | None]) -> Streamed:
         return rec.recurrent_stream(site, streams, ("h",), (_H,))
 
+    def narrow_inputs(self, site: Site, dtype: str) -> Mapping[int, tuple[int, ...]] | str:
+        return {1: (0, 1), 2: (0, 1)}
+
     def lower(self, site: Site, low: Lowering) -> None:
         W, R = (site.need_const(i, what) for i, what in ((1, "W"), (2, "R")))
         D, H = R.shape[0], R.shape[2]
         bias = site.need_const(3, "B").reshape(D, 2, 1, H) if site.has(3) else np.zeros((D, 2, 1, H), np.float32)
-        cell = rec.Cell.of(site, low, W.reshape(D, 1, H, -1), bias.sum(axis=1), able=False)
+        in_bytes = ByteCell.given(site, low, bias.sum(axis=1), range(1), range(1))
+        cell = in_bytes or rec.Cell.of(site, low, W.reshape(D, 1, H, -1), bias.sum(axis=1), able=False)
         h = rec.initial_state(site, low, _H, 1)
-        y, z = low.output(0), cell.scratch(cell.lanes(1))
+        y = low.output(0)
         use_lens, lens = rec.sequence_lens(site, low)
         for run in rec.runs(site, _DEFAULTS):
-            low.call(
-                cells.rnn.bind(**rec.bindings(run.activations, ("f",))), *cell.sizes(run, use_lens), rec.clip_of(site),
-                cell.recurrent(run, R.reshape(D, 1, H, H)), lens, cell.begun(run),
-                cell.part(h, run), cell.part(y, run), z, work=cell.work(run),
-            )  # fmt: skip
+            bound = rec.bindings(run.activations, ("f",))
+            head = *cell.sizes(run, use_lens), rec.clip_of(site)
+            given = lens, cell.begun(run), cell.part(h, run), cell.part(y, run)
+            if isinstance(cell, ByteCell):
+                w, kernel = cell.products(run), cells_bytes.rnn.bind(**bound)
+                low.call(kernel, *head, *w, *given, *cell.held(), work=cell.work(run))
+                continue
+            r, kernel = cell.recurrent(run, R.reshape(D, 1, H, H)), cell.kernel(cells.rnn.bind(**bound), "r")
+            low.call(kernel, *head, r, *given, cell.scratch(cell.lanes(1)), work=cell.work(run))

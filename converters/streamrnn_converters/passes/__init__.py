@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from streamrnn.ir.graph import Array, Graph
 from streamrnn_converters.onnx.raw import RawModel
-from streamrnn_converters.passes import align, carry, cells, declutter, finite, fold, fuse, reroll, split, streamify
+from streamrnn_converters.passes import align, carry, cells, declutter, finite, fold, fuse, narrow, reroll, split, streamify
 from streamrnn_converters.state_kind import with_state_kinds
 
 #: fold reads the file; the others rewrite graphs, in this order (window mode has no time to remove)
@@ -21,6 +21,7 @@ PIPELINE: Mapping[str, Callable[..., Graph]] = {
     "streamify": streamify.streamify,
     "align": align.align,
     "fuse": fuse.fuse,
+    "narrow": narrow.narrow,
 }
 
 
