@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,11 @@ NOISE_FACTOR = 4.0
 #: where an output lies on a grid, at most this share of its elements may be one unit off for a signal to count as passed:
 #: floats that lie so near to the middle of two steps are rare, and a weight that is wrong moves more
 UNIT_SHARE = 0.02
+#: a model whose weights are stored in these types has another law: each output and state keeps at least this ratio of signal to
+#: noise (dB), or stays within the tolerance of float32
+FLOORS: Mapping[str, float] = {"int8": 40.0, "float16": 60.0}
+#: so many dB less are enough under the loud signal: sums are so large that an error of the weights exchanges the ends of a gate
+LOUD_ALLOWANCE = 10.0
 #: elements of an output that are kept for the plots
 _KEPT = 64
 #: bytes of one block of a signal, and steps in it
@@ -36,6 +41,13 @@ def difference(expected: Array, found: Array) -> Array:
         apart = np.abs(a - b)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     return np.where(same, 0.0, np.where(np.isnan(apart), np.inf, apart))
+
+
+def floor(meta: Mapping[str, object]) -> float | None:
+    """The ratio of signal to noise (dB) that a model has to keep whose weights are stored as `meta` says; None for float32."""
+    told = meta.get("weights")
+    kinds = {layer["dtype"] for layer in told["layers"]} if isinstance(told, dict) else set()
+    return min((FLOORS[kind] for kind in kinds if kind in FLOORS), default=None)
 
 
 def peak(value: Array) -> float:
@@ -57,6 +69,7 @@ class Track:
     """One output or state under one signal, as far as it was compared.
 
     limit: a tolerance of its own, absolute.
+    floor: a ratio of signal to noise (dB) that is enough, whatever the tolerance.
     unit:  of the grid that it lies on, see `grid`; a step counts by its distance from the oracle or, where that is nearer, from
            the oracle's neighbours on the grid.
     """
@@ -73,6 +86,9 @@ class Track:
     kept: list[tuple[Array, Array]] = field(default_factory=list)
     every: int = 1
     limit: float | None = None
+    floor: float | None = None
+    power: float = 0.0
+    error: float = 0.0
     unit: Unit | None = None
     decisive: list[float] = field(default_factory=list)
     elements: int = 0
@@ -89,6 +105,9 @@ class Track:
         beside = apart if self.unit is None else np.minimum(apart, np.abs(apart - self.unit.size))
         self._note(step, float(np.max(apart, initial=0.0)), peak(a), float(np.max(beside, initial=0.0)))
         self.elements += a.size
+        finite = np.isfinite(a) if a.dtype.kind == "f" else np.ones(a.shape, bool)
+        self.power += float(np.square(a[finite], dtype=np.float64).sum())
+        self.error += float(np.square(apart[finite]).sum())
         self.one_off += int(np.count_nonzero(beside < apart))
         self.nonfinite += int(np.count_nonzero(~np.isfinite(a))) if a.dtype.kind == "f" else 0
         if self.kind == "output":
@@ -112,19 +131,29 @@ class Track:
     def tolerance(self) -> float:
         return tolerance(self.kind, self.largest, self.dtype) if self.limit is None else self.limit
 
+    @property
+    def snr(self) -> float | None:
+        """Ratio of signal to noise (dB), None where there is no noise or the values are no floats."""
+        if self.floor is None or self.dtype.kind != "f" or not self.error:
+            return None
+        return 10 * float(np.log10(max(self.power, np.finfo(np.float64).tiny) / self.error))
+
     def row(self, signal: str) -> Row:
         """A step counts as bad where the tolerance is exceeded, unless the ruling is for the engine, or there is none that
         decides and the oracle's own noise up to then explains it."""
         beyond, right = self.beyond(), self.ruling.right if self.ruling is not None else ""
         bad = [step for step, worst in beyond.items() if right == "onnxruntime" or not worst <= self._explained(step)]
-        if right == "engine":
+        snr = self.snr
+        if right == "engine" or (self.floor is not None and snr is not None and snr >= self.floor):
             bad = []
+        decided = right == "engine" or self.floor is not None
         return Row(
             signal, self.kind, self.name, len(set(self.steps)), max(self.worst, default=0.0), self.max_rel,
             min(bad, default=None), self.tolerance, max(self.noise.values(), default=None), self.nonfinite,
-            undecided=not bad and right != "engine" and (bool(beyond) or self._crowded), ruling=self.ruling,
+            undecided=not bad and not decided and (bool(beyond) or self._crowded), ruling=self.ruling,
             one_off=self.one_off / max(1, self.elements),
             unit=0.0 if self.unit is None else self.unit.size, grid="" if self.unit is None else self.unit.node,
+            snr=snr, floor=self.floor,
         )  # fmt: skip
 
     @property

@@ -68,6 +68,7 @@ def report_html(report: Report) -> str:
         '<p class="soft">max rel: per step, relative to the largest magnitude of that step. noise: largest difference of '
         f"{escape(report.oracle)} from itself, {escape(report.noise_of)}; measured on the first signal and where the tolerance "
         f"is left. undecided: beyond the tolerance, but within {NOISE_FACTOR:g} times the noise. "
+        "dB: ratio of signal to noise, for weights in fewer bits. "
         "referee: beyond the tolerance, but nearer to the file in float64 than onnxruntime, see the notes.</p>",
         "<h2>Chunking</h2>",
         '<p class="soft">The signal cut otherwise, bit by bit against single steps: outputs, and the state at the end.</p>',

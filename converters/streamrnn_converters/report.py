@@ -50,6 +50,8 @@ class Row:
     nonfinite: NaN and Inf elements that oracle and engine have in the same places; they count as equal.
     unit:      of the grid that it lies on (0: on none), which node `grid` of the file makes: elements may be off by exactly
                that, `tolerance` around it.
+    floor:     ratio of signal to noise (dB) that is enough whatever the tolerance, for weights in fewer bits; None for float32.
+    snr:       that ratio over all compared steps; None where it was not asked for or there is no noise.
     one_off:   share of the elements nearer to that than to the oracle; beyond `compare.UNIT_SHARE` the row is undecided.
     """
 
@@ -68,10 +70,14 @@ class Row:
     unit: float = 0.0
     grid: str = ""
     one_off: float = 0.0
+    snr: float | None = None
+    floor: float | None = None
 
     @property
     def allowed(self) -> str:
-        """The tolerance for people, with the grid's unit where there is one."""
+        """The tolerance for people, with the grid's unit where there is one; or the ratio that has to be kept."""
+        if self.floor is not None:
+            return f"{self.floor:.0f} dB"
         return number(self.tolerance) + (f" or 1 unit of {number(self.unit)}" if self.unit else "")
 
     @property
@@ -80,7 +86,10 @@ class Row:
 
     @property
     def mark(self) -> str:
-        """The row's verdict in a word: ok, referee (ok by float64), undecided, or the first bad step."""
+        """The row's verdict in a word: ok (with the ratio of signal to noise where that counts), referee (ok by float64),
+        undecided, or the first bad step."""
+        if self.snr is not None:
+            return f"{self.snr:.1f} dB"
         if self.passed:
             return "ok" if self.ruling is None else "referee"
         return "undecided" if self.undecided else str(self.first_bad)
@@ -203,6 +212,7 @@ class Report:
 
     law:      what was compared with what, in words; `oracle`: with whom; noise_of: how its noise was made.
     notes:    whatever a reader should know before trusting the verdict.
+    storage:  how weights are stored in fewer bits than float32, and which layers are not, with the reason.
     draws:    outputs and states that depend on random numbers, judged by their distribution.
     excluded: outputs and states that were not compared, each with the reason.
     """
@@ -229,6 +239,7 @@ class Report:
     curves: tuple[Curve, ...] = field(default=(), repr=False, compare=False)
     oracle: str = "onnxruntime"
     noise_of: str = ""
+    storage: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -254,12 +265,19 @@ class Report:
             return (
                 f"{len(bad)} of {len(self.rows)} comparisons leave the tolerance, first {first.kind} '{first.name}' "
                 f"at step {first.first_bad} of signal '{first.signal}'"
+                + (f" with {first.snr:.1f} of {first.floor:.0f} dB; store more bits (--weights)" if first.snr else "")
             )
         if not all(c.passed for c in self.chunkings):
             return "cutting the signal into blocks changes bits"
         wrong = [d for d in self.draws if not d.passed]
         if wrong:
             return f"random numbers are distributed otherwise than in onnxruntime: {wrong[0]}"
+        quiet = [r.snr for r in self.rows if r.snr is not None and r.max_abs > r.tolerance]
+        if any(r.floor is not None for r in self.rows):
+            least = (
+                f"the least ratio of signal to noise is {min(quiet):.1f} dB" if quiet else "all within the tolerance of float32"
+            )
+            return f"{len(self.rows)} comparisons with {self.oracle} pass, with weights in fewer bits: {least}"
         if self.open:
             return f"no signal decides about {', '.join(self.open)}: the differences are within the noise of {self.oracle}"
         if not self.rows:
@@ -349,6 +367,8 @@ def facts(report: Report) -> Iterator[tuple[str, str]]:
         yield "receptive field", "unbounded (recurrent)" if field_ is None else _frames(field_)
     yield "state", size(report.state_bytes)
     yield "weights", size(report.weights_bytes)
+    for k, line in enumerate(report.storage):
+        yield ("stored" if k == 0 else ""), line
     yield "versions", ", ".join(f"{name} {version}" for name, version in report.versions.items())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from streamrnn.ir.graph import Array
 
 #: amplitude of the loud signal, in standard deviations: far into the saturation of every gate
 LOUD = 30.0
+#: steps of the long signal, over which errors of weights in fewer bits could add up
+LONG = 10_000
 #: steps between impulses; prime, so that they do not fall into step with blocks
 IMPULSES = 29
 
@@ -69,6 +71,11 @@ def built_in_signals(engine: Engine, steps: int, seed: int) -> list[Signal]:
 
     rows = (("random", random), ("silent", silent), ("loud", loud), ("impulses", impulses))
     return [Signal(name, steps, engine, frame) for name, frame in rows]
+
+
+def long_signal(engine: Engine, steps: int, seed: int) -> Signal:
+    """The random signal under another name, for many steps."""
+    return replace(built_in_signals(engine, steps, seed + 1)[0], name="long")
 
 
 def nudged(inputs: Mapping[str, Array], seed: int) -> dict[str, Array]:

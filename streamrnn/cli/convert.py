@@ -70,6 +70,8 @@ def _validated(model: Path, engine: Engine, steps: int) -> None:
         raise typer.Exit(1)
     worst = max((row.max_abs for row in report.rows if row.passed), default=0.0)
     talk().print(f"[green]validated[/]: {steps} steps, largest difference from {escape(report.oracle)} {worst:.1e}")
+    if report.storage:
+        talk().print(escape(report.verdict))
     if any(row.mark == "referee" for row in report.rows):
         talk().print(escape(report.verdict))
     if report.drawn:

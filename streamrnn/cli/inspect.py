@@ -18,7 +18,19 @@ from streamrnn.plan import each
 from streamrnn.stream import Stream
 
 #: shown with the summary, or not worth a line
-_SHOWN = {"mode", "mode_reason", "pairs", "sample_rate", "frames", "receptive_field", "source", "given", "found", "time_axes"}
+_SHOWN = {
+    "mode",
+    "mode_reason",
+    "pairs",
+    "sample_rate",
+    "frames",
+    "receptive_field",
+    "source",
+    "given",
+    "found",
+    "time_axes",
+    "weights",
+}
 _SHOWN |= {"bind", "lookahead", "lint", "fixes"}
 #: in frame mode the length of the clip means nothing
 _CLIP = {"shapes"}

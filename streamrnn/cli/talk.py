@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from streamrnn.engine import Engine
 from streamrnn.ir.graph import Array
+from streamrnn.ir.storage import storage_lines
 
 
 def talk() -> Console:
@@ -70,6 +71,7 @@ def summary(engine: Engine) -> list[tuple[str, str]]:
         ("delay", _delay(engine, rate)),
         ("state", f"{number(engine.state_bytes)} in {len(engine.plan.states)} pieces"),
         ("weights", number(engine.weights_bytes)),
+        *(("stored" if k == 0 else "", text) for k, text in enumerate(storage_lines(meta))),
     ]
     if engine.frames > 1:
         rows.insert(4, ("frames per step", str(engine.frames)))

@@ -5,6 +5,8 @@ To the op that reads it such a weight is a constant like any other; how it is st
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,3 +62,21 @@ def _stored(graph: Graph, node: Node) -> Stored | None:
         scales = scales.reshape([-1 if k == axis else 1 for k in range(values.ndim)])
     fits = scales.ndim == values.ndim and all(m in (1, n) for m, n in zip(scales.shape, values.shape, strict=True))
     return Stored(values, scales) if fits else None
+
+
+def storage_lines(meta: Mapping[str, object]) -> list[str]:
+    """What meta["weights"] says about how layers are stored, for people: a summary, then one line for each layer that has more
+    bits than asked for. Empty where all are float32."""
+    told = meta.get("weights")
+    if not isinstance(told, dict):
+        return []
+    layers = told["layers"]
+    counts = Counter(layer["dtype"] for layer in layers)
+    sizes = [sum(layer[key] for layer in layers) for key in ("before", "after")]
+    text = ", ".join(f"{n} layer{'s' * (n > 1)} in {dtype}" for dtype, n in counts.items()) or "no layer"
+    lines = [f"{told['asked']}: {text}; {sizes[0]} bytes in float32, {sizes[1]} as stored"]
+    return lines + [
+        f"'{layer['name']}' ({layer['op']}) is stored in {layer['dtype']}: {layer['reason']}"
+        for layer in layers
+        if layer["reason"]
+    ]

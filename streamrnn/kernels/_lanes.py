@@ -13,6 +13,7 @@ from numba.core import cgutils
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
+from streamrnn.kernels._half import halved, widened
 from streamrnn.kernels.simd import LANES, ONE_REGISTER, TWO_OVER_PI, WIDEN
 
 _F32 = ir.FloatType()
@@ -151,7 +152,7 @@ def vload(typing: Any, p: Any, i: Any) -> Any:
         if p.dtype == types.uint16:
             halves = builder.load(builder.bitcast(at, _VH.as_pointer()), typ=_VH)
             halves.align = 2
-            widen = own_function(builder.module, WIDEN, _VF, (_VH,), lambda own, bits: _from_half(own, True, bits))
+            widen = own_function(builder.module, WIDEN, _VF, (_VH,), widened)
             return builder.call(widen, [halves])
         value = builder.load(_lanes(builder, at), typ=_VF)
         value.align = 4
@@ -341,46 +342,14 @@ def _pick(predicate: str) -> Callable[[Any, bool, list[Any]], Any]:
     return lambda b, vector, a: b.select(b.fcmp_ordered(predicate, a[0], a[1]), a[1], a[0])
 
 
-def _from_half(builder: Any, vector: bool, bits: Any) -> Any:
-    kind, real = _int_type(vector), _VF if vector else _F32
-    wide = builder.zext(bits, kind)
-    size = builder.and_(wide, _int(vector, 0x7FFF))
-    shifted = builder.shl(size, _int(vector, 13))
-    # the exponent of a float32 is offset by 112 more, that of NaN and infinity by twice as much
-    special = builder.icmp_unsigned(">=", size, _int(vector, 0x7C00))
-    normal = builder.add(shifted, builder.select(special, _int(vector, 224 << 23), _int(vector, 112 << 23)))
-    tiny = builder.fmul(builder.uitofp(size, real), _real(vector, 2.0**-24))
-    small = builder.icmp_unsigned("<", size, _int(vector, 0x0400))
-    found = builder.select(small, builder.bitcast(tiny, kind), normal)
-    sign = builder.shl(builder.and_(wide, _int(vector, 0x8000)), _int(vector, 16))
-    return builder.bitcast(builder.or_(found, sign), real)
-
-
 @intrinsic
 def from_half(typing: Any, bits: Any) -> Any:
-    return types.float32(types.uint16), lambda context, builder, sig, args: _from_half(builder, False, args[0])
+    return types.float32(types.uint16), lambda context, builder, sig, args: widened(builder, args[0])
 
 
 @intrinsic
 def to_half(typing: Any, x: Any) -> Any:
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        bits = builder.bitcast(args[0], _I32)
-        size = builder.and_(bits, _I32(0x7FFFFFFF))
-        # half of the last place that stays, less one where that place is even: the carry rounds
-        odd = builder.and_(builder.lshr(size, _I32(13)), _I32(1))
-        carried = builder.add(builder.add(size, _I32(0x0FFF)), odd)
-        normal = builder.sub(builder.lshr(carried, _I32(13)), _I32(112 << 10))
-        scaled = builder.fmul(builder.bitcast(size, _F32), _real(False, 2.0**24))
-        # adding 2**23 leaves no bit for a fraction
-        whole = builder.bitcast(builder.fadd(scaled, _real(False, 2.0**23)), _I32)
-        tiny = builder.and_(whole, _I32(0x07FF))
-        found = builder.select(builder.icmp_unsigned("<", size, _I32(0x38800000)), tiny, normal)
-        found = builder.select(builder.icmp_unsigned(">=", size, _I32(0x47800000)), _I32(0x7C00), found)
-        found = builder.select(builder.icmp_unsigned(">", size, _I32(0x7F800000)), _I32(0x7E00), found)
-        sign = builder.and_(builder.lshr(bits, _I32(16)), _I32(0x8000))
-        return builder.trunc(builder.or_(found, sign), ir.IntType(16))
-
-    return types.uint16(types.float32), generate
+    return types.uint16(types.float32), lambda context, builder, sig, args: halved(builder, args[0])
 
 
 @intrinsic

@@ -5,6 +5,8 @@
     w       [block][k / 4][4 vectors][16][4], then [vector][k / 4][16][4] for the vectors of the last, incomplete block; a
             vector is 16 outputs, and weights behind n are zero
     totals  [vector][16]: the sum of an output's weights; `zero` times that is taken off, which is what x has too much
+    lack    [vector][16]: what the bytes of an output's weights have too little, where weights less their zero points do not fit
+            8 bits; read where use_lack is 1
 
 `width` is n up to a multiple of 16.
 """
@@ -126,6 +128,32 @@ def byte_rows(
         o += QUAD * quads
 
 
+@device
+def mend(
+    rows: i64,
+    n: i64,
+    n_out: i64,
+    use_lack: i64,
+    lack: i32p,
+    x: u8p,
+    at: i64,
+    x_row: i64,
+    width: i64,
+    y: i32p,
+    to: i64,
+    y_row: i64,
+) -> None:
+    """Add to the sums of `byte_rows` what the weights lack. width: 0 where x has one part."""
+    for row in range(rows if use_lack != 0 else 0):
+        total, i = np.int32(0), at + row * x_row
+        for k in range(n):
+            total = np.int32(total + np.int32(x[i + k]) * (128 if width != 0 else 1))
+        for k in range(n if width != 0 else 0):
+            total = np.int32(total + np.int32(x[i + width + k]))
+        for j in range(n_out):
+            y[to + row * y_row + j] = np.int32(y[to + row * y_row + j] + np.int32(lack[j] * total))
+
+
 @kernel
 def small_grid(rows: i64, n: i64, x: i16p, y: u8p) -> None:
     """y [rows][2][width] = the bytes of x [rows][n], whole numbers in -8192 .. 8191."""
@@ -138,10 +166,11 @@ def small_grid(rows: i64, n: i64, x: i16p, y: u8p) -> None:
 
 
 @kernel
-def product(rows: i64, n_in: i64, n_out: i64, w: i8p, totals: i32p, x: u8p, y: i32p) -> None:
+def product(rows: i64, n_in: i64, n_out: i64, use_lack: i64, w: i8p, totals: i32p, lack: i32p, x: u8p, y: i32p) -> None:
     """y [rows][n_out] = x [rows], on its grid, times w."""
     width = row_width(n_in)
     byte_rows(two_parts, rows, n_in, n_out, w, 0, totals, 0, UPPER_ZERO, x, 0, 2 * width, width, y, 0, n_out)
+    mend(rows, n_in, n_out, use_lack, lack, x, 0, 2 * width, width, y, 0, n_out)
 
 
 @device

@@ -39,10 +39,10 @@ class Bytes:
 
     def lanes(self) -> tuple[Array, Array]:
         """(values [D][tile][gate][16][n], scales [D][tile][gate][16]); zero behind H."""
-        return _rows_in_lanes(self.values), _rows_in_lanes(self.scales)
+        return rows_in_lanes(self.values), rows_in_lanes(self.scales)
 
 
-def _rows_in_lanes(rows: Array) -> Array:
+def rows_in_lanes(rows: Array) -> Array:
     """[D][tile][gate][16, ...] from [D, gates, H, ...]; lanes behind H are zero."""
     D, gates, H, *rest = rows.shape
     padded = np.zeros((D, gates, tiles(H) * LANES, *rest), rows.dtype)
@@ -65,7 +65,7 @@ class ByteCell(Cell):
             return None
         S, batch, n_in = site.type(0).shape
         values, scales = W.lanes()
-        starts = _rows_in_lanes(bias)
+        starts = rows_in_lanes(bias)
         start = low.scratch(DType.F32, S * batch * scales.size)
         lower_bytes(low, S * batch, values.reshape(-1, n_in), scales.ravel(), starts.ravel(), low.input(0), start)
         return ByteCell(site, low, W.values, bias, start, False, R)
@@ -74,7 +74,7 @@ class ByteCell(Cell):
         """steps, w, totals, scales of the kernels."""
         values, scales = Bytes(*(a[run.first : run.first + run.count] for a in (self.R.values, self.R.scales))).lanes()
         packed = [pack_bytes(own.reshape(-1, self.hidden)) for own in values]
-        w, totals = (self.low.weight(np.concatenate(parts)) for parts in zip(*packed, strict=True))
+        w, totals = (self.low.weight(np.concatenate(parts)) for parts in list(zip(*packed, strict=True))[:2])
         return grid_steps(self.hidden), w, totals, self.low.weight(scales)
 
     def held(self) -> tuple[Place, Place, Place]:

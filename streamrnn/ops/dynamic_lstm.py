@@ -27,10 +27,11 @@ from streamrnn.ir.graph import Array
 from streamrnn.ir.lowering import Lowering, Place
 from streamrnn.ir.op import Op, Site, Streamed, Tolerance, register
 from streamrnn.ir.types import DType, StreamType, TensorType
-from streamrnn.kernels import cells_integer, integer
+from streamrnn.kernels import cells_integer
 from streamrnn.kernels.simd import LANES, tiles
 from streamrnn.ops import _recurrent as rec
-from streamrnn.ops._integer import packed
+from streamrnn.ops._bytes import pack_bytes
+from streamrnn.ops._recurrent_bytes import rows_in_lanes
 from streamrnn.ops.lstm import DEFAULTS, gates
 
 _H, _C = 5, 6  # inputs of the initial states
@@ -132,30 +133,36 @@ class DynamicQuantizeLSTM(Op):
         peephole = site.need_const(7, "P") if site.has(7) else None
         h, c = rec.initial_state(view, low, _H, 1), rec.initial_state(view, low, _C, 2)
         use_lens, lens = rec.sequence_lens(view, low)
-        skip, y = low.skip(S), low.output(0)
-        xq, x_scale = low.scratch(DType.I16, S * batch * n_in), low.scratch(DType.F32, 1)
-        low.call(
-            cells_integer.quantised_input, S, skip, batch, n_in, use_lens, lens, low.input(0), x_scale, xq,
-            work=S * batch * n_in,
-        )  # fmt: skip
-        hq, sums = low.scratch(DType.I16, batch * H), low.scratch(DType.F32, 4 * tiles(H) * LANES)
-
-        def weights(M: Array) -> tuple[Place, str]:
-            place = low.weight(packed(M))
-            return place, place.dtype.pointer
-
+        skip, y, own = low.skip(S), low.output(0), 4 * tiles(H) * LANES
+        x_scale, xq = low.scratch(DType.F32, 1), low.scratch(DType.U8, S * batch * tiles(n_in) * LANES)
+        hq, sums = low.scratch(DType.U8, batch * tiles(H) * LANES), low.scratch(DType.I32, batch * own)
         for d, chosen in zip(rec.directions(site), rec.gate_activations(site, DEFAULTS), strict=True):
             k = d.index
-            products = low.scratch(DType.I32, S * batch * 4 * H)
-            w, pointer = weights(W[k])
-            low.call(integer.product.typed(w=pointer), S * batch, n_in, 4 * H, w, xq, products, work=S * batch * n_in * 4 * H)
-            rows = np.zeros((3, H), np.float32) if peephole is None else peephole[k].reshape(3, H)
-            r, pointer = weights(R[k])
+            products = low.scratch(DType.I32, S * batch * own)
+            w, lacking = _packed(low, W[k])
             low.call(
-                cells_integer.dynamic_lstm.bind(**rec.bindings(chosen, ("f", "g", "h"))).typed(r=pointer),
-                S, skip, batch, H, int(d.reverse), D * batch * H, k * batch * H,
-                use_lens, int(peephole is not None), site.attr_int("input_forget", 0), rec.clip_of(site),
-                r, x_scale, low.weight(w_scale[k]), low.weight(r_scale[k]), low.weight(bias[k, : 4 * H] + bias[k, 4 * H :]),
-                low.weight(rec.pack_lanes(rows)), lens, products, h.at(k * batch * H), c.at(k * batch * H), y, hq, sums,
-                work=S * batch * 4 * H * H,
+                cells_integer.quantised_product, S, skip, batch, n_in, own, use_lens, lacking, lens, *w, low.input(0), x_scale,
+                xq, products, work=S * batch * n_in * 4 * H,
             )  # fmt: skip
+            rows = np.zeros((3, H), np.float32) if peephole is None else peephole[k].reshape(3, H)
+            r, lacking = _packed(low, R[k])
+            units = [low.weight(_in_lanes(row)) for row in (w_scale[k], r_scale[k], bias[k, : 4 * H] + bias[k, 4 * H :])]
+            low.call(
+                cells_integer.dynamic_lstm.bind(**rec.bindings(chosen, ("f", "g", "h"))),
+                S, skip, batch, H, int(d.reverse), D * batch * H, k * batch * H,
+                use_lens, lacking, int(peephole is not None), site.attr_int("input_forget", 0), rec.clip_of(site),
+                *r, x_scale, *units, low.weight(rec.pack_lanes(rows)), lens, products,
+                h.at(k * batch * H), c.at(k * batch * H), y, hq, sums, work=S * batch * 4 * H * H,
+            )  # fmt: skip
+
+
+def _in_lanes(rows: Array) -> Array:
+    """[tile][gate][16, ...] from [4H, ...]."""
+    lanes: Array = rows_in_lanes(rows.reshape(1, 4, -1, *rows.shape[1:]))[0]
+    return lanes
+
+
+def _packed(low: Lowering, M: Array) -> tuple[tuple[Place, ...], int]:
+    """Weights, totals and lack of M [4H, n], and whether anything lacks."""
+    packed = pack_bytes(_in_lanes(M).reshape(-1, M.shape[1]))
+    return tuple(low.weight(part) for part in packed), int(packed[2].any())

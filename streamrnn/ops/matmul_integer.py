@@ -22,6 +22,7 @@ from streamrnn.ir.lowering import Lowering, Place
 from streamrnn.ir.op import Op, Site, Streamed, register
 from streamrnn.ir.types import DType, StreamType, TensorType
 from streamrnn.kernels import integer
+from streamrnn.ops._bytes import lower_sums
 from streamrnn.ops._integer import (
     Shaped,
     check_bytes,
@@ -114,6 +115,10 @@ class _Product(Op):
             fill(low, np.zeros(1, np.int32), m * n * prod(np.broadcast_shapes(left[:-2], right[:-2])), y)
             return
         x = less_zero(low, low.input(self.a), left, contiguous(left), self.zero(site, low, self.a, self.a_zero, left))
+        B = self.fixed(site)
+        if B is not None and B.ndim < 3:
+            lower_sums(low, prod(left[:-1]), B.reshape(k, n).T, x, y)
+            return
         w = self.columns(site, low, right)
         kernel = integer.product.typed(w=w.dtype.pointer)
         if prod(right[:-2]) == 1:
@@ -125,13 +130,17 @@ class _Product(Op):
         for i, (at, other) in enumerate(zip(*places, strict=True)):
             low.call(kernel, m, k, n, w.at(int(other) * k * n), x.at(int(at) * m * k), y.at(i * m * n), work=m * k * n)
 
+    def fixed(self, site: Site) -> Array | None:
+        """B less its zero points (int64), where it is known."""
+        known = site.const(self.b) is not None and (not site.has(self.b_zero) or site.const(self.b_zero) is not None)
+        return self.centred(site, site.constants, self.b, self.b_zero) if known else None
+
     def columns(self, site: Site, low: Lowering, shape: tuple[int, ...]) -> Place:
         """B [.., k, n] less its zero points, as [.., n, k]."""
-        fixed = site.const(self.b)
         turned = (*shape[:-2], shape[-1], shape[-2])
-        if fixed is not None and (not site.has(self.b_zero) or site.const(self.b_zero) is not None):
-            B = self.centred(site, site.constants, self.b, self.b_zero).reshape(shape)
-            return low.weight(np.ascontiguousarray(packed(B).swapaxes(-1, -2)))
+        B = self.fixed(site)
+        if B is not None:
+            return low.weight(np.ascontiguousarray(packed(B.reshape(shape)).swapaxes(-1, -2)))
         steps = contiguous(shape)
         steps[-2:] = steps[:-3:-1]
         zero = self.zero(site, low, self.b, self.b_zero, shape)
