@@ -130,28 +130,17 @@ def byte_rows(
 
 @device
 def mend(
-    rows: i64,
-    n: i64,
-    n_out: i64,
-    use_lack: i64,
-    lack: i32p,
-    x: u8p,
-    at: i64,
-    x_row: i64,
-    width: i64,
-    y: i32p,
-    to: i64,
-    y_row: i64,
+    rows: i64, n: i64, n_out: i64, lack: i32p, b: i64, x: u8p, at: i64, x_row: i64, width: i64, y: i32p, to: i64, y_row: i64
 ) -> None:
     """Add to the sums of `byte_rows` what the weights lack. width: 0 where x has one part."""
-    for row in range(rows if use_lack != 0 else 0):
+    for row in range(rows):
         total, i = np.int32(0), at + row * x_row
         for k in range(n):
             total = np.int32(total + np.int32(x[i + k]) * (128 if width != 0 else 1))
         for k in range(n if width != 0 else 0):
             total = np.int32(total + np.int32(x[i + width + k]))
         for j in range(n_out):
-            y[to + row * y_row + j] = np.int32(y[to + row * y_row + j] + np.int32(lack[j] * total))
+            y[to + row * y_row + j] = np.int32(y[to + row * y_row + j] + np.int32(lack[b + j] * total))
 
 
 @kernel
@@ -170,7 +159,8 @@ def product(rows: i64, n_in: i64, n_out: i64, use_lack: i64, w: i8p, totals: i32
     """y [rows][n_out] = x [rows], on its grid, times w."""
     width = row_width(n_in)
     byte_rows(two_parts, rows, n_in, n_out, w, 0, totals, 0, UPPER_ZERO, x, 0, 2 * width, width, y, 0, n_out)
-    mend(rows, n_in, n_out, use_lack, lack, x, 0, 2 * width, width, y, 0, n_out)
+    if use_lack != 0:
+        mend(rows, n_in, n_out, lack, 0, x, 0, 2 * width, width, y, 0, n_out)
 
 
 @device

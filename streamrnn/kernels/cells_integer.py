@@ -58,7 +58,8 @@ def quantised_product(
     quantised_rows(rows, n_in, scale[0], origin, x, 0, seen)
     width = row_width(n_in)
     byte_rows(one_part, rows, n_in, n_out, w, 0, totals, 0, np.int32(origin), seen, 0, width, 0, y, 0, n_out)
-    mend(rows, n_in, n_out, use_lack, lack, seen, 0, width, 0, y, 0, n_out)
+    if use_lack != 0:
+        mend(rows, n_in, n_out, lack, 0, seen, 0, width, 0, y, 0, n_out)
 
 
 @device
@@ -106,7 +107,8 @@ def dynamic_lstm(
         scale, origin = state_grid(batch, n_hidden, t, use_lens, lens, frames, h)
         quantised_rows(batch, n_hidden, scale, origin, h, 0, seen)
         byte_rows(one_part, batch, n_hidden, own, r, 0, totals, 0, np.int32(origin), seen, 0, width, 0, sums, 0, own)
-        mend(batch, n_hidden, own, use_lack, lack, seen, 0, width, 0, sums, 0, own)
+        if use_lack != 0:
+            mend(batch, n_hidden, own, lack, 0, seen, 0, width, 0, sums, 0, own)
         for b in range(batch):
             length = valid_frames(frames, use_lens, lens, b)
             frame = frame_at(t, length, reverse)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from streamrnn.ir.graph import Array
 from streamrnn.ir.lowering import Lowering, Place
 from streamrnn.ir.types import DType
-from streamrnn.kernels import byte_products
+from streamrnn.kernels import byte_conv, byte_products
 from streamrnn.kernels.simd import LANES, tiles
+from streamrnn.ops._moves import ints
 
 #: the largest number on the grid of activations
 _MOST = 8191
@@ -66,3 +70,36 @@ def lower_sums(low: Lowering, rows: int, M: Array, x: Place, y: Place) -> None:
     low.call(byte_products.small_grid, rows, n, x, seen, work=rows * n)
     places = (low.weight(part) for part in (w, totals, lack))
     low.call(byte_products.product, rows, n, outputs, int(lack.any()), *places, seen, y, work=rows * n * outputs)
+
+
+@dataclass(frozen=True)
+class ByteFilters:
+    """A convolution in 8 bits, over rows and columns. sizes: batch, height and width of the output; steps: distance in x of
+    batch entries, groups, rows, columns; offsets: of the products' inputs; W [groups, channels out per group, n]."""
+
+    sizes: tuple[int, int, int]
+    steps: tuple[int, int, int, int]
+    offsets: Sequence[int]
+    W: Array
+
+    def lower_sums(self, low: Lowering, x: Place, y: Place) -> None:
+        """y, int32, = the sums of x, int16 in -8192 .. 8191."""
+        (batch, height, width), (groups, c_out, n) = self.sizes, self.W.shape
+        w, totals, lack = (np.concatenate(parts) for parts in zip(*map(pack_bytes, self.W), strict=True))
+        seen, sums = low.scratch(DType.U8, width * row_bytes(n)), low.scratch(DType.I32, width * c_out)
+        low.call(
+            byte_conv.conv, batch, groups, c_out, n, height, width, *self.steps, int(lack.any()),
+            *(low.weight(part) for part in (w, totals, lack)), low.weight(ints(self.offsets)), x, y, seen, sums,
+            work=batch * groups * c_out * n * height * width,
+        )  # fmt: skip
+
+    def lower(self, low: Lowering, scales: Array, bias: Array, x: Place, y: Place) -> None:
+        """y = the convolution of x, all floats, with W * scales, plus bias; both [channels]."""
+        (batch, height, width), (groups, c_out, n) = self.sizes, self.W.shape
+        size, area = self.steps[0], height * width
+        q, units = low.scratch(DType.I16, batch * size), low.scratch(DType.F32, batch)
+        sums = low.scratch(DType.I32, batch * groups * c_out * area)
+        low.call(byte_conv.grid, batch, size, grid_steps(n), x, q, units, work=batch * size)
+        self.lower_sums(low, q, sums)
+        places = (low.weight(row.astype(np.float32)) for row in (scales, bias))
+        low.call(byte_conv.scaled, batch, groups * c_out, area, sums, units, *places, y, work=batch * groups * c_out * area)

@@ -21,6 +21,7 @@ from streamrnn.ir.types import DType
 from streamrnn.kernels import conv
 from streamrnn.kernels._jit import Device
 from streamrnn.kernels.simd import LANES, tiles
+from streamrnn.ops._bytes import ByteFilters
 from streamrnn.ops._recurrent import pack_lanes
 from streamrnn.ops._spatial import Spatial
 
@@ -35,6 +36,7 @@ class Filters:
     x_steps: distance in X between rows, between columns.
     y_steps: distance in Y between batch entries, channels, rows, columns; y_start: where the first element lies.
     W:       [groups, channels out per group, channels in per group, rows, columns]. bias: [channels out].
+    stored:  type in which the kernel reads W, float32 or float16.
     """
 
     batch: int
@@ -48,6 +50,7 @@ class Filters:
     y_start: int
     W: Array
     bias: Array
+    stored: DType = DType.F32
 
     def turned(self) -> Filters:
         """The same with rows and columns exchanged."""
@@ -130,8 +133,22 @@ def lower_filters(filters: Sequence[Filters], low: Lowering, x: Place) -> None:
         parts = _Parts((first.flat(),), x)
     elif all(f.out[1] == 1 for f in parts.filters) and any(f.out[0] > 1 for f in parts.filters):
         parts = _Parts(tuple(f.turned() for f in parts.filters), x)
-    _, way = min(_WAYS, key=lambda way: way[0](parts))
+    # a vector of weights is a vector of channels
+    ways = _WAYS if first.stored is DType.F32 else _WAYS[:1]
+    _, way = min(ways, key=lambda way: way[0](parts))
     way(parts, low)
+
+
+def lower_in_bytes(f: Filters, values: Array, scales: Array, low: Lowering, x: Place) -> None:
+    """Emit the calls that compute output 0 from x, where W is values * scales: int8 in the file's shape, [channels out]."""
+    parts = _Parts((f,), x)
+    rows, columns = parts.full
+    lay = _Layout(f.inputs * rows * columns, rows * columns, columns, 1, room=parts.room[0])
+    x = _placed(parts, low, lay, f.inputs, 1) if parts.padded or f.x_steps != (columns, 1) else x
+    steps = lay.batch, f.W.shape[2] * lay.channel, f.strides[0] * lay.row, f.strides[1] * lay.col
+    offsets = (lay.start(f) + lay.offsets(f, lay.channel)).tolist()
+    filters = ByteFilters((f.batch, *f.out), steps, offsets, values.reshape(f.groups, f.per_group, -1))
+    filters.lower(low, scales.ravel(), f.bias, x, low.output(0))
 
 
 @dataclass(frozen=True)
@@ -271,10 +288,10 @@ def _call_channels(
     read, w, offsets, x = data
     groups, per_group, x_group = group
     low.call(
-        conv.conv_channels.bind(operand=read),
+        conv.conv_channels.bind(operand=read).typed(w=f.stored.pointer),
         f.batch, groups, per_group, f.channels, f.products, *f.out,
         lay.batch, x_group, f.strides[0] * lay.row, f.strides[1] * lay.col, *f.y_steps,
-        low.weight(w), low.weight(offsets), x.at(lay.start(f)), low.output(0).at(f.y_start), low.scratch(DType.F32, LANES),
+        low.weight(w.astype(f.stored.numpy)), low.weight(offsets), x.at(lay.start(f)), low.output(0).at(f.y_start), low.scratch(DType.F32, LANES),
         work=f.work,
     )  # fmt: skip
 

@@ -9,7 +9,8 @@ Source  onnx.ai/onnx/operators/onnx__Conv.html. Up to three spatial dimensions a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,8 +18,10 @@ from streamrnn.ir.graph import Array
 from streamrnn.ir.lowering import Lowering
 from streamrnn.ir.op import Op, Site, Streamed, Tolerance, register
 from streamrnn.ir.types import StreamType, TensorType
+from streamrnn.kernels.simd import LANES
 from streamrnn.ops._depth import Depth, lower_deep
-from streamrnn.ops._filters import Filters, check_dimensions, lower_filters, pair
+from streamrnn.ops._filters import Filters, check_dimensions, lower_filters, lower_in_bytes, pair
+from streamrnn.ops._recurrent import weight_type
 from streamrnn.ops._spatial import Spatial, over_time, require_f32, spatial
 from streamrnn.ops._time import only
 
@@ -72,6 +75,17 @@ class Conv(Op):
             return Streamed((x,))
         return over_time(site, x, self._window(site), 0.0)
 
+    def narrow_inputs(self, site: Site, dtype: str) -> Mapping[int, tuple[int, ...]] | str:
+        w = site.const(1)
+        if w is None:
+            return {}
+        per_group, products = w.shape[0] // site.attr_int("group", 1), int(np.prod(w.shape[1:]))
+        if w.ndim > 4 or min(per_group, products) < LANES:
+            return (
+                f"its filters, {products} products for each of {per_group} channels in a group, are too small to gain anything"
+            )
+        return {1: (0,)}
+
     def lower(self, site: Site, low: Lowering) -> None:
         W, window = site.need_const(1, "W"), self._window(site)
         bias = site.need_const(2, "B") if site.has(2) else np.zeros(W.shape[0], np.float32)
@@ -85,7 +99,11 @@ class Conv(Op):
             W.reshape(groups, W.shape[0] // groups, -1, *pair(window.kernel, 1)), bias,
         )  # fmt: skip
         if len(window.kernel) < 3:
-            lower_filters([filters], low, low.input(0))
+            stored = site.store(1, "int8")
+            if stored is not None and stored.scales is not None and stored.scales.size == W.shape[0]:
+                lower_in_bytes(filters, stored.values, stored.scales, low, low.input(0))
+            else:
+                lower_filters([replace(filters, stored=weight_type(site, 1))], low, low.input(0))
             return
         first = (s[0] for s in (x[2:], window.out, window.strides, window.kernel, window.dilations, window.begin, window.out))
         lower_deep(site, low, Depth(*first), [filters])

@@ -24,8 +24,9 @@ from streamrnn.ir.lowering import Lowering, Place
 from streamrnn.ir.op import Op, Site, Streamed, register
 from streamrnn.ir.types import DType, StreamType, TensorType
 from streamrnn.kernels import integer
+from streamrnn.ops._bytes import ByteFilters
 from streamrnn.ops._filters import check_dimensions, pair
-from streamrnn.ops._integer import check_bytes, check_scale, emit_requantized, less_zero, packed, requantized, wrapped
+from streamrnn.ops._integer import check_bytes, check_scale, emit_requantized, less_zero, requantized, wrapped
 from streamrnn.ops._moves import contiguous, copy_box, fill, ints
 from streamrnn.ops._spatial import Spatial, over_time, spatial
 from streamrnn.ops._time import only
@@ -107,20 +108,29 @@ class _Conv(Op):
         strides, dilations, area = pair(s.strides, 1), pair(s.dilations, 1), rows * columns
         c, i, j = np.indices((w[1], *pair(w[2:], 1)))
         offsets = (c * area + i * dilations[0] * columns + j * dilations[1]).ravel()
+        steps = x[1] * area, w[1] * area, strides[0] * columns, strides[1]
+        fixed = self.fixed(site)
+        if fixed is not None:
+            out = pair(s.out, 1)
+            ByteFilters((x[0], *out), steps, offsets.tolist(), fixed.reshape(groups, -1, n)).lower_sums(low, place, y)
+            return
         weights = self.weights(site, low)
         low.call(
             integer.conv.typed(w=weights.dtype.pointer),
             x[0], groups, w[0] // groups, n, *pair(s.out, 1),
-            x[1] * area, w[1] * area, strides[0] * columns, strides[1],
+            *steps,
             weights, low.weight(ints(offsets.tolist())), place, y, low.scratch(DType.I16, n),
             work=x[0] * prod(s.out) * w[0] * n,
         )  # fmt: skip
 
+    def fixed(self, site: Site) -> Array | None:
+        """W less its zero points (int64), where it is known."""
+        w = site.const(self.w)
+        known = w is not None and (not site.has(self.w_zero) or site.const(self.w_zero) is not None)
+        return self.filters(w, site.const(self.w_zero)) if w is not None and known else None
+
     def weights(self, site: Site, low: Lowering) -> Place:
-        """W less its zero points."""
-        fixed = site.const(self.w)
-        if fixed is not None and (not site.has(self.w_zero) or site.const(self.w_zero) is not None):
-            return low.weight(packed(self.filters(fixed, site.const(self.w_zero))))
+        """W less its zero points, of which one is computed at run time."""
         w, zero = site.type(self.w).shape, None
         if site.has(self.w_zero):
             each = int(site.type(self.w_zero).size > 1)
