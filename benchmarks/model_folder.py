@@ -17,7 +17,7 @@ import numpy as np
 from streamrnn_converters import convert
 from streamrnn_converters.draws import random_results
 from streamrnn_converters.oracle import quiet_session
-from streamrnn_converters.report import Ruling
+from streamrnn_converters.rows import Ruling
 from streamrnn_converters.validate import validate
 
 from streamrnn import Engine, Stream

@@ -18,7 +18,8 @@ import pytest
 from rich.console import Console
 from streamrnn_converters import convert
 from streamrnn_converters.page import report_html
-from streamrnn_converters.report import Chunking, Culprit, Curve, Report, Row, report_table
+from streamrnn_converters.report import Chunking, Culprit, Curve, Report, report_table
+from streamrnn_converters.rows import Row
 from streamrnn_converters.validate import validate
 
 from streamrnn import Engine

@@ -11,7 +11,8 @@ import numpy as np
 from streamrnn import Engine, Stream
 from streamrnn.ir.graph import Array
 from streamrnn_converters.grid import Unit
-from streamrnn_converters.report import Chunking, Curve, Kind, Row, Ruling
+from streamrnn_converters.report import Chunking, Curve
+from streamrnn_converters.rows import Kind, Row, Ruling
 from streamrnn_converters.signals import Signal
 
 #: |engine - oracle| <= RELATIVE[kind] * max(1, max |oracle|): onnxruntime with and without its optimisations differs from

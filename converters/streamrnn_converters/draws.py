@@ -21,7 +21,8 @@ from streamrnn.plan import Port
 from streamrnn_converters.compare import peak, tolerance
 from streamrnn_converters.laws import CallLaw, ClipLaw, Law, frames_of
 from streamrnn_converters.oracle import ClipOracle, StepOracle
-from streamrnn_converters.report import Draw, Kind
+from streamrnn_converters.report import Draw
+from streamrnn_converters.rows import Kind
 from streamrnn_converters.signals import Signal
 
 #: runs of a signal: as many as the signals have steps, within these bounds

@@ -12,7 +12,8 @@ import numpy as np
 
 from streamrnn.errors import MissingExtraError
 from streamrnn_converters.compare import NOISE_FACTOR
-from streamrnn_converters.report import Curve, Report, facts, number
+from streamrnn_converters.report import Curve, Report, facts
+from streamrnn_converters.rows import number
 
 #: plots on one page, at most; the worst of each signal and output come first
 PLOTS = 24

@@ -18,7 +18,7 @@ import numpy as np
 from streamrnn_converters.compare import Track
 from streamrnn_converters.float64 import Float64
 from streamrnn_converters.laws import Law
-from streamrnn_converters.report import Ruling
+from streamrnn_converters.rows import Ruling
 from streamrnn_converters.signals import Signal
 
 

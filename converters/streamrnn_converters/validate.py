@@ -18,7 +18,8 @@ from streamrnn.ir.storage import storage_lines
 from streamrnn_converters.compare import LOUD_ALLOWANCE, UNIT_SHARE, floor
 from streamrnn_converters.laws import Outcome
 from streamrnn_converters.oracles import Oracle, oracle_for
-from streamrnn_converters.report import Culprit, Draw, Report, Row
+from streamrnn_converters.report import Culprit, Draw, Report
+from streamrnn_converters.rows import Row
 from streamrnn_converters.signals import LONG, Signal, built_in_signals, given_signal, long_signal
 
 _PACKAGES = ("streamrnn", "numpy", "numba", "llvmlite", "onnx", "onnxruntime")

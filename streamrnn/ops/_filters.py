@@ -291,7 +291,8 @@ def _call_channels(
         conv.conv_channels.bind(operand=read).typed(w=f.stored.pointer),
         f.batch, groups, per_group, f.channels, f.products, *f.out,
         lay.batch, x_group, f.strides[0] * lay.row, f.strides[1] * lay.col, *f.y_steps,
-        low.weight(w.astype(f.stored.numpy)), low.weight(offsets), x.at(lay.start(f)), low.output(0).at(f.y_start), low.scratch(DType.F32, LANES),
+        low.weight(w.astype(f.stored.numpy)), low.weight(offsets), x.at(lay.start(f)), low.output(0).at(f.y_start),
+        low.scratch(DType.F32, LANES),
         work=f.work,
     )  # fmt: skip
 

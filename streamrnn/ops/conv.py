@@ -81,9 +81,7 @@ class Conv(Op):
             return {}
         per_group, products = w.shape[0] // site.attr_int("group", 1), int(np.prod(w.shape[1:]))
         if w.ndim > 4 or min(per_group, products) < LANES:
-            return (
-                f"its filters, {products} products for each of {per_group} channels in a group, are too small to gain anything"
-            )
+            return f"its filters, {products} products for each of {per_group} channels in a group, are too small"
         return {1: (0,)}
 
     def lower(self, site: Site, low: Lowering) -> None:

@@ -108,17 +108,17 @@ class _Conv(Op):
         strides, dilations, area = pair(s.strides, 1), pair(s.dilations, 1), rows * columns
         c, i, j = np.indices((w[1], *pair(w[2:], 1)))
         offsets = (c * area + i * dilations[0] * columns + j * dilations[1]).ravel()
-        steps = x[1] * area, w[1] * area, strides[0] * columns, strides[1]
+        distances = x[1] * area, w[1] * area, strides[0] * columns, strides[1]
         fixed = self.fixed(site)
         if fixed is not None:
             out = pair(s.out, 1)
-            ByteFilters((x[0], *out), steps, offsets.tolist(), fixed.reshape(groups, -1, n)).lower_sums(low, place, y)
+            ByteFilters((x[0], *out), distances, offsets.tolist(), fixed.reshape(groups, -1, n)).lower_sums(low, place, y)
             return
         weights = self.weights(site, low)
         low.call(
             integer.conv.typed(w=weights.dtype.pointer),
             x[0], groups, w[0] // groups, n, *pair(s.out, 1),
-            *steps,
+            *distances,
             weights, low.weight(ints(offsets.tolist())), place, y, low.scratch(DType.I16, n),
             work=x[0] * prod(s.out) * w[0] * n,
         )  # fmt: skip
