@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ from streamrnn.ir.graph import Array
 from streamrnn_converters.grid import Unit
 from streamrnn_converters.report import Chunking, Curve
 from streamrnn_converters.rows import Kind, Row, Ruling
-from streamrnn_converters.signals import Signal
+from streamrnn_converters.signals import LOUD, Signal
 
 #: |engine - oracle| <= RELATIVE[kind] * max(1, max |oracle|): onnxruntime with and without its optimisations differs from
 #: itself by up to 5e-5 on states of real models
@@ -27,8 +28,9 @@ UNIT_SHARE = 0.02
 #: a model whose weights are stored in these types has another law: each output and state keeps at least this ratio of signal to
 #: noise (dB), or stays within the tolerance of float32
 FLOORS: Mapping[str, float] = {"int8": 40.0, "float16": 60.0}
-#: so many dB less are enough under the loud signal: sums are so large that an error of the weights exchanges the ends of a gate
-LOUD_ALLOWANCE = 10.0
+#: so many dB less are enough under the loud signal: it makes the errors of all sums LOUD times as large, while what gates give
+#: stays as large as it was
+LOUD_ALLOWANCE = 20 * math.log10(LOUD)
 #: elements of an output that are kept for the plots
 _KEPT = 64
 #: bytes of one block of a signal, and steps in it

@@ -1,0 +1,263 @@
+"""Weights in float16 and int8: near the formula in float64, smaller in the file, the same bits however a signal is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import models
+import numpy as np
+import pytest
+from contract import Case, floats
+from recurrent import cell, given
+from streamrnn_converters import convert
+from streamrnn_converters.compare import FLOORS
+from streamrnn_converters.importer import Pipeline
+from streamrnn_converters.passes.narrow import SMALL, decibels, narrow
+from streamrnn_converters.report import report_table
+from streamrnn_converters.validate import validate
+
+from streamrnn import BindingError, Engine, Stream, load
+from streamrnn.codegen.interpret import Interpreter
+from streamrnn.ir.file import load_graph, save_graph
+from streamrnn.ir.graph import Array, Graph
+from streamrnn.ir.storage import storage_lines
+from streamrnn.ir.verify import verify
+
+TYPES = {"f16": "float16", "int8": "int8"}
+H = 40
+
+
+def sigmoid(x: Array) -> Array:
+    return 1 / (1 + np.exp(-x))
+
+
+def lstm(x: Array, W: Array, R: Array, B: Array) -> Array:
+    """The formula, one frame [n] after the other; gates i, o, f, c."""
+    h, c, rows = np.zeros(H), np.zeros(H), []
+    for frame in x:
+        i, o, f, g = (W @ frame + R @ h + B[: 4 * H] + B[4 * H :]).reshape(4, H)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(c)
+        rows.append(h)
+    return np.array(rows)
+
+
+def gru(x: Array, W: Array, R: Array, B: Array) -> Array:
+    """The formula with linear_before_reset = 1; gates z, r, n."""
+    h, rows = np.zeros(H), []
+    for frame in x:
+        (wz, wr, wn), (rz, rr, rn) = (W @ frame + B[: 3 * H]).reshape(3, H), (R @ h + B[3 * H :]).reshape(3, H)
+        z = sigmoid(wz + rz)
+        h = (1 - z) * np.tanh(wn + sigmoid(wr + rr) * rn) + z * h
+        rows.append(h)
+    return np.array(rows)
+
+
+def rnn(x: Array, W: Array, R: Array, B: Array) -> Array:
+    h, rows = np.zeros(H), []
+    for frame in x:
+        h = np.tanh(W @ frame + R @ h + B[:H] + B[H:])
+        rows.append(h)
+    return np.array(rows)
+
+
+def gemm(x: Array, B: Array, C: Array) -> Array:
+    return np.asarray(x @ B.T + C)
+
+
+def matmul(x: Array, B: Array) -> Array:
+    return np.asarray(x @ B)
+
+
+def conv(x: Array, W: Array, B: Array) -> Array:
+    """x [1, C, T] -> [1, M, T - 2], a kernel of 3."""
+    taps = [np.einsum("mc,ct->mt", W[:, :, k], x[0, :, k : x.shape[2] - 2 + k]) for k in range(3)]
+    return np.asarray(sum(taps) + B[:, None])[None]
+
+
+def steady(op: str, **attrs: int) -> Case:
+    """A cell that forgets, as trained ones do: a chaotic one would make any error grow."""
+    case = cell(op, 50, 12, H, **attrs)
+    R = case.inputs[2]
+    assert R is not None
+    return given(case, R=R / 3)
+
+
+CELLS: dict[str, tuple[Case, Callable[..., Array]]] = {
+    "LSTM": (steady("LSTM"), lstm),
+    "GRU": (steady("GRU", linear_before_reset=1), gru),
+    "RNN": (steady("RNN"), rnn),
+}
+LAYERS: dict[str, tuple[Case, Callable[..., Array]]] = {
+    "Gemm": (Case("Gemm", (floats(1, 5, 30), floats(2, 70, 30), floats(3, 70)), {"transB": 1}), gemm),
+    "MatMul": (Case("MatMul", (floats(1, 5, 30), floats(2, 30, 70))), matmul),
+    "Conv": (Case("Conv", (floats(1, 1, 20, 9), floats(2, 37, 20, 3), floats(3, 37))), conv),
+}
+
+
+def expected(name: str) -> Array:
+    """What the formula gives in float64 with the weights as they were."""
+    case, formula = {**CELLS, **LAYERS}[name]
+    x, *weights = (np.asarray(a, np.float64) for a in case.inputs)
+    return formula(x[:, 0], *(w[0] for w in weights)) if name in CELLS else formula(x, *weights)
+
+
+def narrowed(name: str, weights: str) -> Graph:
+    return narrow(verify({**CELLS, **LAYERS}[name][0].graph()), weights)
+
+
+def step(engine: Engine, x: Array | None) -> Array:
+    """The first output of one step."""
+    assert x is not None
+    found = Stream(engine).step(x.reshape(engine.inputs["i0"].shape))
+    return next(iter(found.values())) if isinstance(found, dict) else found
+
+
+@pytest.mark.parametrize("weights", TYPES)
+@pytest.mark.parametrize("name", [*CELLS, *LAYERS])
+class TestOneLayer:
+    def test_it_keeps_its_ratio_of_signal_to_noise_against_the_formula(self, name: str, weights: str) -> None:
+        engine = Engine(narrowed(name, weights))
+        found, formula = step(engine, {**CELLS, **LAYERS}[name][0].inputs[0]), expected(name)
+        ratio = decibels(formula, found.reshape(formula.shape))
+        assert FLOORS[TYPES[weights]] <= ratio < 120  # and it is not float32 after all
+
+    def test_plain_python_gives_the_same_numbers(self, name: str, weights: str) -> None:
+        case = {**CELLS, **LAYERS}[name][0]
+        engine = Engine(narrowed(name, weights))
+        x = case.inputs[0]
+        assert x is not None
+        (plain, *_) = Interpreter(engine.plan).step([x])
+        np.testing.assert_allclose(plain.ravel(), step(engine, x).ravel(), rtol=1e-5, atol=2e-6)
+
+    def test_the_file_brings_the_same_step_back(self, name: str, weights: str, tmp_path: Path) -> None:
+        graph = narrowed(name, weights)
+        save_graph(graph, tmp_path / "m.srnn")
+        again = load_graph(tmp_path / "m.srnn")
+        x = {**CELLS, **LAYERS}[name][0].inputs[0]
+        np.testing.assert_array_equal(step(Engine(again), x), step(Engine(graph), x))
+        assert again.meta["weights"] == graph.meta["weights"]
+
+
+def model(folder: Path, op: str = "GRU", n: int = 96) -> Path:
+    """x [T, 1, 20] -> cell -> linear layer -> y [T, 1, 3]."""
+    node, constants = models.cell(op, "cell", "x", 20, n, 10)
+    constants["cell_R"] = constants["cell_R"] / 4  # see `steady`
+    constants |= {"axis": np.array([1]), "K": floats(13, n, 3, scale=0.4)}
+    nodes = [
+        node,
+        models.h.make_node("Squeeze", ["cell_all", "axis"], ["h"], name="squeeze"),
+        models.h.make_node("MatMul", ["h", "K"], ["y"], name="head"),
+    ]
+    return models.write_model(folder / f"{op}.onnx", {"x": ["T", 1, 20]}, {"y": ["T", 1, 3]}, nodes, constants)
+
+
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("weights", TYPES)
+def test_any_chunking_gives_the_same_bits(tmp_path: Path, op: str, weights: str) -> None:
+    engine = load(model(tmp_path, op), weights=weights)
+    x = floats(1, 50, *engine.inputs["x"].shape)
+    whole, single, odd = Stream(engine), Stream(engine), Stream(engine)
+    y = whole.process(x)
+    steps = np.stack([np.array(single.step(frame)) for frame in x])
+    chunks = np.concatenate([odd.process(part) for part in np.split(x, [1, 8, 9, 41])])
+    assert y.tobytes() == steps.tobytes() == chunks.tobytes()
+    assert whole.snapshot().state == single.snapshot().state == odd.snapshot().state
+
+
+@pytest.mark.parametrize(("weights", "most"), [("f16", 0.51), ("int8", 0.28)])
+def test_the_file_shrinks_with_the_weights(tmp_path: Path, weights: str, most: float) -> None:
+    path = model(tmp_path, n=256)
+    sizes = {}
+    for chosen in ("f32", weights):
+        load(path, weights=chosen).save(tmp_path / f"{chosen}.srnn")
+        sizes[chosen] = (tmp_path / f"{chosen}.srnn").stat().st_size
+    assert sizes[weights] < most * sizes["f32"]
+    assert load(path, weights=weights).weights_bytes < (most + 0.02) * load(path).weights_bytes
+
+
+def test_auto_leaves_small_layers_alone_and_says_so(tmp_path: Path) -> None:
+    graph = convert(model(tmp_path), weights="auto")
+    assert 4 * 3 * 96 * (96 + 20) > SMALL > 4 * 96 * 3
+    told = {line.split()[0]: line for line in storage_lines(graph.meta)}
+    assert told["auto:"].startswith("auto: 1 layer in int8, 1 layer in float32")
+    assert "is stored in float32: 1152 bytes stay in the first-level cache" in told["'head'"]
+
+
+def test_auto_takes_float16_where_int8_would_be_too_noisy() -> None:
+    W = floats(2, 300, 64)
+    W[0] *= 1000  # one input of the layer has weights that make the grid too coarse for all others
+    graph = narrow(verify(Case("MatMul", (floats(1, 1, 300), W)).graph()), "auto")
+    (_, line) = storage_lines(graph.meta)
+    assert "stored in float16: in int8 the layer by itself would keep" in line
+
+
+def test_a_gru_whose_reset_gate_comes_first_is_float16_instead_of_int8() -> None:
+    graph = narrow(verify(cell("GRU", 5, 7, 20).graph()), "int8")
+    assert "linear_before_reset = 0" in storage_lines(graph.meta)[1]
+    assert {a.dtype.name for a in graph.constants.values()} >= {"float16"}
+
+
+def test_weights_beyond_float16_stay_float32() -> None:
+    graph = narrow(verify(Case("MatMul", (floats(1, 1, 30), 1e6 * floats(2, 30, 20))).graph()), "f16")
+    assert "beyond 65504" in storage_lines(graph.meta)[1]
+    assert {a.dtype.name for a in graph.constants.values()} == {"float32"}
+
+
+def test_weights_that_are_all_zero_stay_zero() -> None:
+    graph = narrow(verify(Case("MatMul", (floats(1, 2, 30), np.zeros((30, 20), np.float32))).graph()), "int8")
+    np.testing.assert_array_equal(step(Engine(graph), floats(1, 2, 30)), np.zeros((2, 20), np.float32))
+
+
+def test_nan_comes_out_where_nan_goes_in() -> None:
+    x = floats(1, 2, 30)
+    x[1, 7] = np.nan
+    found = step(Engine(narrow(verify(Case("MatMul", (x, floats(2, 30, 20))).graph()), "int8")), x)
+    assert np.isfinite(found[0]).all()
+    assert np.isnan(found[1]).all()
+
+
+def test_an_unknown_word_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(BindingError, match=r"--weights int4: it is f32, f16, int8, auto"):
+        convert(model(tmp_path), weights="int4")
+
+
+def test_the_passes_show_what_they_made(tmp_path: Path) -> None:
+    seen: list[str] = []
+    convert(model(tmp_path), weights="f16", dump=lambda name, graph: seen.append(name))
+    assert seen[-1] == list(Pipeline.__init__.__globals__["PIPELINE"])[-1] == "narrow"
+
+
+class TestValidate:
+    @pytest.mark.parametrize("weights", TYPES)
+    def test_a_good_model_passes_by_its_ratio(self, tmp_path: Path, weights: str) -> None:
+        path = model(tmp_path)
+        report = validate(path, Engine(convert(path, weights=weights)), steps=60)
+        assert report.passed, report.verdict
+        assert "the least ratio of signal to noise is" in report.verdict
+        (long,) = (row for row in report.rows if row.signal == "long" and row.kind == "output")
+        assert long.snr is not None
+        assert long.snr >= FLOORS[TYPES[weights]] == long.floor
+        assert max(row.max_abs for row in report.rows) > 1e-4  # by the law of float32 it would fail
+        assert '"snr"' in report.to_json()
+
+    def test_noise_beyond_the_floor_fails_and_says_how_much(self, tmp_path: Path) -> None:
+        path = model(tmp_path)
+        graph = convert(path, weights="int8")
+        constants = dict(graph.constants)
+        (name,) = (n for n, a in constants.items() if a.dtype == np.int8 and a.ndim == 3 and a.shape[2] == 96)
+        constants[name] = (constants[name] // 16 * 16).astype(np.int8)  # 4 bits are left
+        report = validate(path, Engine(graph.replace(constants=constants)), steps=60)
+        assert not report.passed
+        assert "of 40 dB; store more bits (--weights)" in report.verdict
+
+    def test_layers_with_more_bits_than_asked_for_are_named(self, tmp_path: Path) -> None:
+        from rich.console import Console
+
+        path = model(tmp_path)
+        report = validate(path, Engine(convert(path, weights="auto")), steps=20)
+        console = Console(width=200, record=True, file=None, quiet=False)
+        with console.capture() as shown:
+            console.print(report_table(report))
+        assert "'head' (MatMul) is stored in float32: 1152 bytes" in shown.get()
