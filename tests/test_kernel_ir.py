@@ -80,7 +80,7 @@ def all_kernels() -> dict[str, Kernel]:
     """Every kernel of the package, every element type of the pointwise ones, every activation of a cell."""
     found: list[Kernel] = []
     for module in pkgutil.iter_modules(kernels.__path__, f"{kernels.__name__}."):
-        if not module.name.endswith(("_half", "_lanes", "_compile")):
+        if not module.name.endswith(("_half", "_lanes", "_linked", "_compile")):
             found += (value for value in vars(importlib.import_module(module.name)).values() if isinstance(value, Kernel))
     found += (kernel for row in ROWS.values() for kernel in row.kernels)
     found += (cells.rnn.bind(act_f=row.kernel) for row in TABLE.values())

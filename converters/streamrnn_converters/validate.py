@@ -52,8 +52,8 @@ def validate(
     states that depend on random numbers are judged by their distribution instead, see `draws`.
 
     A model whose weights are stored in fewer bits has another law: every output and state keeps a ratio of signal to noise of
-    `compare.FLOORS`, 40 dB for int8 and 60 dB for float16 (`compare.LOUD_ALLOWANCE` less under the loud signal), or stays within
-    those tolerances; one more signal, random, has at least `signals.LONG` steps.
+    `compare.FLOORS`, 40 dB for int8 and 60 dB for float16 (`compare.LOUD_ALLOWANCE` less under the loud signal), or stays
+    within those tolerances; one more signal, random, has at least `signals.LONG` steps.
 
     Raises UnsupportedError where onnxruntime cannot run an ONNX file, ModelFileError where an audio file cannot be read,
     InputError where `inputs` does not fit, MissingExtraError without onnxruntime.

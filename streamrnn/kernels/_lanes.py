@@ -14,7 +14,8 @@ from numba.core.typing.templates import ConcreteTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
 from streamrnn.kernels._half import halved, widened
-from streamrnn.kernels.simd import LANES, ONE_REGISTER, TWO_OVER_PI, WIDEN
+from streamrnn.kernels._linked import in_one_register, own_function
+from streamrnn.kernels.simd import LANES, TWO_OVER_PI, WIDEN
 
 _F32 = ir.FloatType()
 _I8 = ir.IntType(8)
@@ -118,31 +119,9 @@ def _lanes(builder: Any, at: Any) -> Any:
     return builder.bitcast(at, _VF.as_pointer())
 
 
-def own_function(module: Any, name: str, result: Any, kinds: tuple[Any, ...], body: Callable[..., Any]) -> Any:
-    """A function of streamrnn's own with a body that serves every CPU: `body(builder, *arguments)` gives its result. A linker's
-    own definition replaces it."""
-    function = module.globals.get(name)
-    if function is None:
-        function = ir.Function(module, ir.FunctionType(result, kinds), name)
-        function.linkage = "weak"
-        builder = ir.IRBuilder(function.append_basic_block())
-        builder.ret(body(builder, *function.args))
-    return function
-
-
-def _in_one_register(builder: Any) -> Any:
-    """The bit behind `one_register`."""
-    found = builder.module.globals.get(ONE_REGISTER)
-    if found is None:
-        found = ir.GlobalVariable(builder.module, _I8, ONE_REGISTER)
-        # a linker's own definition replaces this one
-        found.linkage, found.global_constant, found.initializer = "weak", True, _I8(0)
-    return builder.icmp_unsigned("!=", builder.load(found, typ=_I8), _I8(0))
-
-
 @intrinsic
 def one_register(typing: Any) -> Any:
-    return types.boolean(), lambda context, builder, sig, args: _in_one_register(builder)
+    return types.boolean(), lambda context, builder, sig, args: in_one_register(builder)
 
 
 @intrinsic
@@ -194,7 +173,7 @@ def vload_part(typing: Any, p: Any, i: Any, n: Any) -> Any:
         base, zero = element(context, builder, sig, args), ir.Constant(_VF, [0.0] * LANES)
         slot = cgutils.alloca_once(builder, _VF)
         lanes = builder.bitcast(slot, _F32.as_pointer())
-        with builder.if_else(_in_one_register(builder)) as (masked, one_by_one):
+        with builder.if_else(in_one_register(builder)) as (masked, one_by_one):
             with masked:
                 builder.store(_masked_load(builder, _lanes(builder, base), zero, args[2]), slot)
             with one_by_one:

@@ -9,7 +9,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-from streamrnn.kernels._lanes import V, element, own_function
+from streamrnn.kernels._lanes import V, element
+from streamrnn.kernels._linked import own_function
 from streamrnn.kernels.narrow import DOT4, OFFSET
 from streamrnn.kernels.simd import LANES
 
