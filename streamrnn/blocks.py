@@ -117,7 +117,8 @@ class Form:
         sums = Place(self._buffer(rows * row * DType.F32.size), DType.F32)
         first = {**values, "s_row": row, "z": sums}
         work = call.work * int(str(values["n_in"])) // (int(str(values["n_in"])) + int(str(values["n_hidden"])))
-        product = Call(call.node, ahead.kernel, tuple(first[name] for name, _ in ahead.kernel.params), work)
+        kernel = ahead.kernel.typed(w=dict(call.kernel.params)["w"])
+        product = Call(call.node, kernel, tuple(first[name] for name, _ in kernel.params), work)
         rest = {**values, "s_row": row, "start": sums}
         return product, Call(call.node, call.kernel, tuple(rest[name] for name, _ in call.kernel.params), call.work - work)
 

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from streamrnn.kernels._jit import device, f32, f32p, i8p, i16p, i32, i32p, i64, kernel, u8p
+from streamrnn.kernels.frames import Frames, over_frames
 from streamrnn.kernels.narrow import (
     UPPER_OFFSET,
     Ints,
@@ -179,6 +180,7 @@ def grid_row(n: i64, steps: f32, x: f32p, at: i64, y: u8p, to: i64) -> f32:
     return top / steps
 
 
+@over_frames(Frames("rows", {"x": ("rows", "n_in"), "y": ("rows", "n_out")}, {}, (), ("bytes_", "sums")))
 @kernel
 def dense(
     rows: i64, n_in: i64, n_out: i64, steps: f32,

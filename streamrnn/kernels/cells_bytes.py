@@ -18,10 +18,15 @@ from streamrnn.kernels._jit import device, f32, f32p, i8p, i32p, i64, kernel, u8
 from streamrnn.kernels.activations import gate_sigmoid, gate_tanh
 from streamrnn.kernels.byte_products import QUAD, UPPER_ZERO, byte_rows, grid_row, row_width, two_parts
 from streamrnn.kernels.cells import clipped, frame_at, lstm_units, rest, valid_frames
+from streamrnn.kernels.frames import Frames, over_frames
 from streamrnn.kernels.narrow import load_ints, to_real
 from streamrnn.kernels.simd import LANES, Vec, fma, load_lanes, splat, store_lanes, vload
 
 ZERO = np.float32(0)
+#: see `frames`: what a cell has of each frame, and what it uses anew for each
+_START, _Y = ("frames", "batch", "s_row"), ("frames", "y_row")
+_HELD = ("seen", "units", "sums")
+_ONLY = {"directions": 1, "reverse": 0, "use_lens": 0}
 
 #: activations of the cell with their alpha and beta, exchanged by `Kernel.bind`
 act_f, alpha_f, beta_f = gate_sigmoid, ZERO, ZERO
@@ -50,6 +55,7 @@ def product(sums: i32p, k: i64, unit: f32, scales: f32p, j: i64, start: Vec) -> 
     return fma(to_real(load_ints(sums, k)), splat(unit) * vload(scales, j), start)
 
 
+@over_frames(Frames("frames", {"start": _START, "y": _Y}, {}, ("h", "c"), _HELD, _ONLY))
 @kernel
 def lstm(
     frames: i64, skip: i64, batch: i64, n_hidden: i64, directions: i64, reverse: i64, s_row: i64, y_row: i64,
@@ -87,6 +93,7 @@ def lstm(
                     store_lanes(y, frame * y_row + at, left, new)
 
 
+@over_frames(Frames("frames", {"start": _START, "y": _Y}, {}, ("h",), _HELD, _ONLY))
 @kernel
 def gru(
     frames: i64, skip: i64, batch: i64, n_hidden: i64, directions: i64, reverse: i64, s_row: i64, y_row: i64,
@@ -122,6 +129,7 @@ def gru(
                     store_lanes(y, frame * y_row + at, left, new)
 
 
+@over_frames(Frames("frames", {"start": _START, "y": _Y}, {}, ("h",), _HELD, _ONLY))
 @kernel
 def rnn(
     frames: i64, skip: i64, batch: i64, n_hidden: i64, directions: i64, reverse: i64, s_row: i64, y_row: i64,

@@ -262,13 +262,11 @@ class Cell:
     def of(site: Site, low: Lowering, W: Array, bias: Array, able: bool = True) -> Cell:
         """Emits the product of the input where that is better, or where the kernel is not `able` to make it itself."""
         (S, batch, n_in), (D, gates, H) = site.type(0).shape, bias.shape
-        stored = weight_type(site, 1)
-        # in a product of its own the bias lies among the weights, and both ways have to give the same bits
-        bias = bias.astype(stored.numpy).astype(np.float32)
         if able and (S * batch == 1 or n_in <= _FEW):
             return Cell(site, low, W, bias, low.weight(_in_lanes(bias).swapaxes(1, 2)), True)
         width = D * gates * tiles(H) * LANES
         start = low.scratch(DType.F32, S * batch * width)
+        stored = weight_type(site, 1)
         packed = low.weight(np.concatenate([pack_gates(w, b) for w, b in zip(W, bias, strict=True)]).astype(stored.numpy))
         kernel, work = dense.dense.typed(w=stored.pointer), S * batch * D * gates * H * n_in
         low.call(kernel, S * batch, n_in, width, packed, low.input(0), start, work=work)
