@@ -1,6 +1,7 @@
 """Writes streamrnn/kernels/shipped.txt: the kernels that a wheel brings along. `make kernels` runs it after kernels changed.
 
-They are all those of the cases of the op contract, whole and frame by frame, and of the example models.
+They are all those of the cases of the op contract, whole and frame by frame, and of the example models, with weights
+of every type.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from contract import Contract
 from streamrnn_converters import convert
+from streamrnn_converters.passes.narrow import narrow
 
 from streamrnn.codegen.driver import driver_kernels
 from streamrnn.ir.graph import Graph
@@ -36,7 +38,8 @@ def graphs() -> Iterator[Graph]:
 
 def wanted() -> list[str]:
     """Addresses of the kernels of this package that those graphs run, sorted."""
-    found = {kernel.address for graph in graphs() for kernel in driver_kernels(make_plan(graph))}
+    stored = (narrow(graph, weights) for graph in graphs() for weights in ("f32", "f16", "int8"))
+    found = {kernel.address for graph in stored for kernel in driver_kernels(make_plan(graph))}
     return sorted(address for address in found if address.startswith("streamrnn.kernels."))
 
 

@@ -20,7 +20,8 @@ from recurrent import cell
 
 from streamrnn import Engine, Stream, kernels
 from streamrnn.codegen import build
-from streamrnn.codegen.build import link, machine, registers
+from streamrnn.codegen.build import link, machine
+from streamrnn.codegen.cpu import primitives
 from streamrnn.codegen.driver import driver_kernels, driver_text
 from streamrnn.codegen.elf import undefined_symbols
 from streamrnn.codegen.interpret import Interpreter
@@ -60,6 +61,12 @@ for folder in sys.argv[1:]:
     found = stream.step(np.load(folder + "/x.npy"))
     np.savez(folder + "/y.npz", **(found if isinstance(found, dict) else {"o0": found}))
 """
+#: of those, what primitives have definitions for
+FEATURES = {
+    "x86-64": "+sse2",
+    "haswell": "+sse2,+avx2,+f16c",
+    "skylake-avx512": "+sse2,+avx2,+f16c,+avx512f,+avx512bw",
+}
 #: elements of a loop: whole vectors and a rest
 N = 83
 
@@ -137,7 +144,7 @@ def linked(cpu: str) -> tuple[bytes, str]:
         return bytes(type(target).emit_object(target, module))
 
     target.emit_object = emit
-    head = f"{kept(KERNELS)}\n{registers('+avx512f' if 'avx512' in cpu else '')}"
+    head = f"{kept(KERNELS)}\n{primitives(FEATURES[cpu])}"
     return link(head, list(KERNELS.values()), target), text[0]
 
 

@@ -18,6 +18,8 @@ from streamrnn_converters.report import report_table
 from streamrnn_converters.validate import validate
 
 from streamrnn import BindingError, Engine, Stream, load
+from streamrnn.codegen import build, cpu
+from streamrnn.codegen.cpu import primitives
 from streamrnn.codegen.interpret import Interpreter
 from streamrnn.ir.file import load_graph, save_graph
 from streamrnn.ir.graph import Array, Graph
@@ -164,6 +166,43 @@ def test_any_chunking_gives_the_same_bits(tmp_path: Path, op: str, weights: str)
     chunks = np.concatenate([odd.process(part) for part in np.split(x, [1, 8, 9, 41])])
     assert y.tobytes() == steps.tobytes() == chunks.tobytes()
     assert whole.snapshot().state == single.snapshot().state == odd.snapshot().state
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        "",
+        "+sse2",
+        "+sse2,+avx2,+f16c",
+        "+sse2,+avx2,+f16c,+avx512f,+avx512bw",
+        "+sse2,+avx2,+f16c,+avx512f,+avx512bw,+avx512vnni",
+        "+sse2,+avx2,+f16c,+avxvnni",
+    ],
+)
+@pytest.mark.parametrize("name", ["LSTM", "Gemm", "Conv"])
+def test_every_cpu_gives_the_same_bits(name: str, features: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = {part[1:] for part in features.split(",") if part}
+    if not needed <= {part[1:] for part in build.host()[1].split(",") if part.startswith("+")}:
+        pytest.skip("this machine does not run that code")
+    x = {**CELLS, **LAYERS}[name][0].inputs[0]
+    text = primitives(features)
+    for weights in TYPES:
+        own = step(Engine(narrowed(name, weights)), x)
+        with monkeypatch.context() as patched:
+            patched.setattr(cpu, "primitives", lambda _: text)
+            np.testing.assert_array_equal(step(Engine(narrowed(name, weights)), x), own)
+
+
+@pytest.mark.parametrize(("features", "instruction"), [("+neon,+dotprod", "sdot"), ("+neon,+dotprod,+i8mm", "usdot")])
+def test_an_arm_gets_its_own_products_of_bytes(features: str, instruction: str) -> None:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    target = llvm.Target.from_triple("aarch64-unknown-linux-gnu")
+    module = llvm.parse_assembly(primitives(features).replace(" alwaysinline", ""))
+    module.triple = "aarch64-unknown-linux-gnu"
+    assert f"\t{instruction}\t" in target.create_target_machine(features=features, opt=3).emit_assembly(module)
 
 
 @pytest.mark.parametrize(("weights", "most"), [("f16", 0.51), ("int8", 0.28)])
