@@ -64,6 +64,7 @@ for folder in sys.argv[1:]:
 #: of those, what primitives have definitions for
 FEATURES = {
     "x86-64": "+sse2",
+    "nehalem": "+sse2",
     "haswell": "+sse2,+avx2,+f16c",
     "skylake-avx512": "+sse2,+avx2,+f16c,+avx512f,+avx512bw",
 }
