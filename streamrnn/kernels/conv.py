@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from streamrnn.kernels._jit import device, f32p, i64, i64p, kernel
-from streamrnn.kernels.dense import Eight, Four, adjacent, four_positions, one_position
+from streamrnn.kernels.dense import Eight, Four, adjacent, four_positions, one_position, two_positions
 from streamrnn.kernels.frames import Frames, over_frames
 from streamrnn.kernels.simd import LANES, Vec, fma, one_register, splat, store_lanes, vload, vstore
 
@@ -57,7 +57,7 @@ def conv_channels(
     x_batch: i64, x_group: i64, x_row: i64, x_col: i64, y_batch: i64, y_channel: i64, y_row: i64, y_col: i64,
     w: f32p, offsets: i64p, x: f32p, y: f32p, lanes: f32p,
 ) -> None:  # fmt: skip
-    """Sixteen output channels of a group at a time: at four neighbouring positions, or the four partial sums of one.
+    """Sixteen output channels of a group at a time: at four or two neighbouring positions, or the partial sums of one.
 
     w: [group][tile][bias, then n products][16]. total: channels of all groups. lanes: [16] scratch.
     """
@@ -79,11 +79,15 @@ def conv_channels(
                         store_lanes_apart(y, to + 3 * y_col, y_channel, left, s3, lanes)
                         at += 4 * x_col
                         to += 4 * y_col
-                    for _ in range(width - 4 * blocks):
+                    if width % 4 >= 2:
+                        s0, s1 = two_positions(operand, w, o, x, at, x_col, offsets, n, bias)
+                        store_lanes_apart(y, to, y_channel, left, s0, lanes)
+                        store_lanes_apart(y, to + y_col, y_channel, left, s1, lanes)
+                        at += 2 * x_col
+                        to += 2 * y_col
+                    if width % 2 == 1:
                         s0 = one_position(operand, w, o, x, at, offsets, n, bias)
                         store_lanes_apart(y, to, y_channel, left, s0, lanes)
-                        at += x_col
-                        to += y_col
                 o += (1 + n) * LANES
 
 
