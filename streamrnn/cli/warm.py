@@ -11,7 +11,7 @@ import typer
 
 from streamrnn.cli import options as opt
 from streamrnn.cli.talk import data, notify, number
-from streamrnn.codegen.cache import cache_folder, limit, prune
+from streamrnn.codegen.cache import SUFFIXES, cache_folder, limit, prune
 from streamrnn.pool import StreamPool
 
 
@@ -48,5 +48,6 @@ def _build(model: Path, how: opt.Conversion, pool: int) -> str:
     if pool:
         StreamPool(engine, pool)
     seconds = time.perf_counter() - start
-    added = sum((folder / name).stat().st_size for name in set(os.listdir(folder)) - before)
+    new = (name for name in set(os.listdir(folder)) - before if name.endswith(SUFFIXES))
+    added = sum((folder / name).stat().st_size for name in new)
     return f"built in {seconds:.1f} s, {number(added)} in {folder}" if added else f"already there, in {folder}"
