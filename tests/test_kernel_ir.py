@@ -23,6 +23,7 @@ from streamrnn.codegen import build
 from streamrnn.codegen.build import link, machine, registers
 from streamrnn.codegen.driver import driver_kernels, driver_text
 from streamrnn.codegen.elf import undefined_symbols
+from streamrnn.codegen.flush import flush_text
 from streamrnn.codegen.interpret import Interpreter
 from streamrnn.codegen.library import compile_missing, kernel_bitcode
 from streamrnn.errors import GraphError
@@ -149,7 +150,8 @@ def test_kernels_need_nothing_from_a_library(cpu: str) -> None:
 @pytest.mark.parametrize("cpu", CPUS)
 def test_element_loops_need_nothing_from_a_library(cpu: str) -> None:
     plan = loops()
-    code = link(driver_text(plan), driver_kernels(plan), machine(cpu, ""))
+    host = machine(cpu, "")
+    code = link(f"{driver_text(plan)}\n{flush_text(host.triple)}", driver_kernels(plan), host)
     assert undefined_symbols(code) <= EVERYWHERE
 
 

@@ -44,11 +44,11 @@ class Step:
 def build(plan: StepPlan, notify: Callable[[str], None] = lambda text: None) -> Step:
     """Machine code for `plan` on this CPU, from the cache where it is there. Raises StreamRNNError."""
     # all ops and kernels, none of which a ready engine needs
-    from streamrnn.codegen.driver import driver_kernels, driver_text
+    from streamrnn.codegen.driver import driver_kernels
     from streamrnn.codegen.library import compile_missing
 
     cpu, features = host()
-    text, kernels = f"{driver_text(plan)}\n{registers(features)}", driver_kernels(plan)
+    text, kernels = module_text(plan), driver_kernels(plan)
     key = _key(text, kernels, cpu, features)
     code = cached_object(key)
     if code is not None:
@@ -62,12 +62,20 @@ def build(plan: StepPlan, notify: Callable[[str], None] = lambda text: None) -> 
 
 def object_code(plan: StepPlan) -> bytes:
     """The object file of `plan` for this CPU, made anew."""
-    from streamrnn.codegen.driver import driver_kernels, driver_text
+    from streamrnn.codegen.driver import driver_kernels
     from streamrnn.codegen.library import compile_missing
 
     kernels = driver_kernels(plan)
     compile_missing(kernels)
-    return link(f"{driver_text(plan)}\n{registers(host()[1])}", kernels, machine(*host()))
+    return link(module_text(plan), kernels, machine(*host()))
+
+
+def module_text(plan: StepPlan) -> str:
+    """The driver of `plan`, and behind it what depends on this CPU."""
+    from streamrnn.codegen.driver import driver_text
+    from streamrnn.codegen.flush import flush_text
+
+    return "\n".join([driver_text(plan), registers(host()[1]), flush_text(_llvm().get_default_triple())])
 
 
 def link(text: str, kernels: list[Kernel], machine: Any) -> bytes:
