@@ -114,7 +114,7 @@ def loops() -> StepPlan:
             calls.append(Loop(kernel.address, (N,), inputs, body, place(DType.of_ctype(str(kernel.returns)))))
     return StepPlan(
         calls=tuple(calls), commit=(), inputs=(), outputs=(), states=(), buffers=tuple(buffers), state_bytes=HEADER,
-        weights=np.zeros(ALIGN, np.uint8), arena_bytes=HEADER + len(buffers) * 16 * ALIGN, frames=1,
+        weights=np.zeros(ALIGN, np.uint8), arena_bytes=HEADER + len(buffers) * 16 * ALIGN, frames=1, work=1,
     )  # fmt: skip
 
 
