@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from streamrnn.codegen import ready
 from streamrnn.codegen.build import Step, build, load_object
@@ -130,6 +131,40 @@ class Engine:
     @property
     def weights_bytes(self) -> int:
         return int(self.layout.weights.nbytes)
+
+    # -- without Python ------------------------------------------------------------------------------------------------
+
+    @property
+    def address(self) -> int:
+        """Address of the C function that makes steps, for threads that do not run Python. It does not allocate, lock or raise.
+
+            int64_t run(const void *weights, void *arena, const void *const *inputs, void *const *outputs, int64_t steps);
+
+        weights: `weights.ctypes.data`. arena: `arena_bytes` bytes at a multiple of 64, one arena per stream, zeroed once and
+        then given to `init_address`. inputs, outputs: one pointer per port in the order of `inputs` and `outputs`, to `steps`
+        frames each. Returns the steps made: fewer than `steps` where the arena's policy is "raise" and a frame is not
+        finite. Valid as long as this engine lives.
+        """
+        return self.step.run
+
+    @property
+    def init_address(self) -> int:
+        """Address of `void init(const void *weights, void *arena)`, which puts an arena into the initial state.
+
+        The arena starts with two int64: the steps made, and what to do with a frame that is not finite (0 pass, 1 raise,
+        2 hold, 3 reset), which `init` leaves alone.
+        """
+        return self.step.init
+
+    @property
+    def arena_bytes(self) -> int:
+        """Size of the memory of one stream."""
+        return self.layout.arena_bytes
+
+    @property
+    def weights(self) -> npt.NDArray[np.uint8]:
+        """The weights as machine code reads them: one read-only block at a multiple of 64 bytes, shared by all streams."""
+        return self.layout.weights
 
     @cached_property
     def inputs(self) -> dict[str, PortInfo]:

@@ -53,7 +53,8 @@ class StateSlot:
 class Layout:
     """Where things lie: a place is an offset in a buffer, and each buffer is a slot of the arena or of the weight block.
 
-    block_bytes  the end of the arena that only a block of steps needs
+    work: operations of one step, about: multiply-adds, and elements of pointwise loops times their functions.
+    block_bytes: the end of the arena that only a block of steps needs
     """
 
     inputs: tuple[Port, ...]
@@ -64,6 +65,7 @@ class Layout:
     state_bytes: int
     arena_bytes: int
     frames: int
+    work: int
     block_bytes: int = field(default=0, kw_only=True)
 
     @property
@@ -90,7 +92,7 @@ class Layout:
             "inputs": [port(p) for p in self.inputs],
             "outputs": [port(p) for p in self.outputs],
             "states": [[s.name, s.type.dtype.value, s.type.shape, spot(s.place), spot(s.init), s.kind] for s in self.states],
-            "sizes": [self.state_bytes, self.arena_bytes, self.frames],
+            "sizes": [self.state_bytes, self.arena_bytes, self.frames, self.work],
             "block_bytes": self.block_bytes,
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -93,6 +94,17 @@ def each(items: Iterable[Item], trips: int = 1) -> Iterator[tuple[Call | Loop | 
             yield from each(item.calls, trips * (item.trips if isinstance(item, Repeat) else 1))
         else:
             yield item, trips
+
+
+def work_of(items: Iterable[Item]) -> int:
+    """`Layout.work` of these calls."""
+    total = 0
+    for item, times in each(items):
+        if isinstance(item, Call):
+            total += item.work * times
+        elif isinstance(item, Loop):
+            total += math.prod(item.shape) * len(item.body) * times
+    return total
 
 
 @dataclass(frozen=True)

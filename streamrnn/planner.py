@@ -16,7 +16,7 @@ from streamrnn.ir.graph import Array, Graph, Stage
 from streamrnn.ir.lowering import Place
 from streamrnn.ir.types import DType, TensorType
 from streamrnn.memory import ALIGN, aligned_bytes
-from streamrnn.plan import HEADER, MAX_TRIPS, Copy, Item, Port, Slot, StateSlot, StepPlan, bounded
+from streamrnn.plan import HEADER, MAX_TRIPS, Copy, Item, Port, Slot, StateSlot, StepPlan, bounded, work_of
 from streamrnn.scratch import Buffer, aligned, lay_out
 
 
@@ -164,6 +164,7 @@ class Planner:
             state_bytes=self.state_bytes,
             arena_bytes=arena_bytes,
             frames=int(str(graph.meta.get("frames", 1))),
+            work=work_of(self.calls),
         )
 
     def _port(self, scope: Scope, name: str, place: Place) -> Port:

@@ -13,8 +13,9 @@ from streamrnn.engine import Engine
 from streamrnn.errors import InputError, NonFiniteError
 from streamrnn.ir.types import Array
 from streamrnn.memory import aligned_bytes
+from streamrnn.ports import Frames, Ports, Result
 from streamrnn.snapshot import Snapshot, check_snapshot, make_snapshot
-from streamrnn.stream import Frames, OnNonFinite, Ports, Result, persistent, policy_of
+from streamrnn.stream import OnNonFinite, persistent, policy_of
 
 
 class StreamPool:
@@ -32,7 +33,7 @@ class StreamPool:
         self._ports = Ports(engine)
         self._arenas = aligned_bytes(layout.step_bytes * slots).reshape(slots, layout.step_bytes)
         self._active = np.zeros(slots, np.uint8)
-        self._weights = layout.weights
+        self._weights = engine.weights
         self._policy = policy_of(on_nonfinite)
         self._init = function(engine.step.init, release_gil=False, args=2)
         self._pool = function(engine.step.pool, release_gil=True, args=6)

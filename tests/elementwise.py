@@ -25,7 +25,7 @@ def plan_of(kinds: Sequence[DType], n: int, emit: Callable[[Sequence[Place]], Ca
         at += -(-n * kind.size // ALIGN) * ALIGN
     return StepPlan(
         calls=(emit([port.place for port in ports]),), commit=(), inputs=tuple(ports[:-1]), outputs=(ports[-1],), states=(),
-        buffers=tuple(buffers), weights=np.zeros(ALIGN, np.uint8), state_bytes=HEADER, arena_bytes=at, frames=1,
+        buffers=tuple(buffers), weights=np.zeros(ALIGN, np.uint8), state_bytes=HEADER, arena_bytes=at, frames=1, work=1,
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ LAYERS = (
     ("ops",),
     ("layout", "plan", "scratch", "groups", "blocks", "emit", "planner"),
     ("codegen",),
-    ("engine", "snapshot", "stream", "pool"),
+    ("engine", "snapshot", "ports", "calls", "stream", "pool"),
     ("export", "bench", "doctor", "demo", "rate", "resample"),
     ("cli",),
 )

@@ -24,6 +24,7 @@ from streamrnn.codegen.build import link, machine
 from streamrnn.codegen.cpu import primitives
 from streamrnn.codegen.driver import driver_kernels, driver_text
 from streamrnn.codegen.elf import undefined_symbols
+from streamrnn.codegen.flush import flush_text
 from streamrnn.codegen.interpret import Interpreter
 from streamrnn.codegen.library import compile_missing, kernel_bitcode
 from streamrnn.errors import GraphError
@@ -121,7 +122,7 @@ def loops() -> StepPlan:
             calls.append(Loop(kernel.address, (N,), inputs, body, place(DType.of_ctype(str(kernel.returns)))))
     return StepPlan(
         calls=tuple(calls), commit=(), inputs=(), outputs=(), states=(), buffers=tuple(buffers), state_bytes=HEADER,
-        weights=np.zeros(ALIGN, np.uint8), arena_bytes=HEADER + len(buffers) * 16 * ALIGN, frames=1,
+        weights=np.zeros(ALIGN, np.uint8), arena_bytes=HEADER + len(buffers) * 16 * ALIGN, frames=1, work=1,
     )  # fmt: skip
 
 
@@ -157,7 +158,8 @@ def test_kernels_need_nothing_from_a_library(cpu: str) -> None:
 @pytest.mark.parametrize("cpu", CPUS)
 def test_element_loops_need_nothing_from_a_library(cpu: str) -> None:
     plan = loops()
-    code = link(driver_text(plan), driver_kernels(plan), machine(cpu, ""))
+    host = machine(cpu, "")
+    code = link(f"{driver_text(plan)}\n{flush_text(host.triple)}", driver_kernels(plan), host)
     assert undefined_symbols(code) <= EVERYWHERE
 
 

@@ -21,7 +21,8 @@ from streamrnn.cli.talk import notify, talk
 from streamrnn.engine import Engine
 from streamrnn.errors import InputError
 from streamrnn.ir.graph import Array
-from streamrnn.stream import OnNonFinite, Ports, Stream, policy_of
+from streamrnn.ports import Ports
+from streamrnn.stream import OnNonFinite, Stream, policy_of
 
 #: steps of one compiled block; the progress bar moves and Ctrl-C is heard between two of them
 BLOCK = 4096

@@ -44,12 +44,11 @@ class Step:
 def build(plan: StepPlan, notify: Callable[[str], None] = lambda text: None) -> Step:
     """Machine code for `plan` on this CPU, from the cache where it is there. Raises StreamRNNError."""
     # all ops and kernels, none of which a ready engine needs
-    from streamrnn.codegen.cpu import primitives
-    from streamrnn.codegen.driver import driver_kernels, driver_text
+    from streamrnn.codegen.driver import driver_kernels
     from streamrnn.codegen.library import compile_missing
 
     cpu, features = host()
-    text, kernels = f"{driver_text(plan)}\n{primitives(features)}", driver_kernels(plan)
+    text, kernels = module_text(plan), driver_kernels(plan)
     key = _key(text, kernels, cpu, features)
     code = cached_object(key)
     if code is not None:
@@ -57,23 +56,40 @@ def build(plan: StepPlan, notify: Callable[[str], None] = lambda text: None) -> 
     compile_missing(kernels, notify)
     notify("linking and optimising")
     code = link(text, kernels, machine(cpu, features))
-    keep(cache_folder() / f"{key}.o", hashlib.sha256(code).digest() + code)
+    _keep(key, code)
     return load_object(code, key, from_cache=False)
 
 
 def object_code(plan: StepPlan) -> bytes:
     """The object file of `plan` for this CPU, made anew."""
-    from streamrnn.codegen.cpu import primitives
-    from streamrnn.codegen.driver import driver_kernels, driver_text
+    from streamrnn.codegen.driver import driver_kernels
     from streamrnn.codegen.library import compile_missing
 
     kernels = driver_kernels(plan)
     compile_missing(kernels)
-    return link(f"{driver_text(plan)}\n{primitives(host()[1])}", kernels, machine(*host()))
+    return link(module_text(plan), kernels, machine(*host()))
 
 
-def link(text: str, kernels: list[Kernel], machine: Any) -> bytes:
-    """One object file from a driver and its kernels, optimised for `machine`."""
+def module_text(plan: StepPlan) -> str:
+    """The driver of `plan`, and behind it what depends on this CPU."""
+    from streamrnn.codegen.cpu import primitives
+    from streamrnn.codegen.driver import driver_text
+    from streamrnn.codegen.flush import flush_text
+
+    return "\n".join([driver_text(plan), primitives(host()[1]), flush_text(_llvm().get_default_triple())])
+
+
+def module_object(text: str, key: str, symbol: str) -> bytes:
+    """The object file of a module that needs no kernels, for any CPU of this architecture, from the cache or new."""
+    code = cached_object(key)
+    if code is None:
+        code = link(text, [], machine("generic", ""), (symbol,))
+        _keep(key, code)
+    return code
+
+
+def link(text: str, kernels: list[Kernel], machine: Any, exported: tuple[str, ...] = SYMBOLS) -> bytes:
+    """One object file from a driver and its kernels, optimised for `machine`; only `exported` names are seen from outside."""
     import llvmlite.binding as llvm
 
     from streamrnn.codegen.library import kernel_bitcode
@@ -84,7 +100,6 @@ def link(text: str, kernels: list[Kernel], machine: Any) -> bytes:
     for kernel in kernels:
         module.link_in(llvm.parse_bitcode(kernel_bitcode(kernel)))
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
-    exported = SYMBOLS
     for function in module.functions:
         if not function.is_declaration and function.name not in exported:
             function.linkage = "internal"
@@ -146,6 +161,10 @@ def cached_object(key: str) -> bytes | None:
     return code if hashlib.sha256(code).digest() == digest else None
 
 
+def _keep(key: str, code: bytes) -> None:
+    keep(cache_folder() / f"{key}.o", hashlib.sha256(code).digest() + code)
+
+
 @cache
 def _jit() -> Any:
     cpu, features = host()
@@ -154,23 +173,31 @@ def _jit() -> Any:
 
 _loaded: weakref.WeakValueDictionary[str, Step] = weakref.WeakValueDictionary()
 _loads = itertools.count()
+_for_ever: list[object] = []
 
 
 def load_object(code: bytes, key: str, from_cache: bool) -> Step:
     """Load an object into this process, once per content."""
     step = _loaded.get(key)
     if step is None:
-        (init, run, once, pool), owner = elf.load(code, SYMBOLS) or _load_by_llvm(code)
+        (init, run, once, pool), owner = elf.load(code, SYMBOLS) or _load_by_llvm(code, SYMBOLS)
         step = _loaded[key] = Step(init, run, once, pool, from_cache, key, len(code), owner)
     return step
 
 
-def _load_by_llvm(code: bytes) -> tuple[tuple[int, ...], object]:
+def load_for_ever(code: bytes, symbol: str) -> int:
+    """Load an object for the rest of the process; the address of its one function."""
+    (address,), owner = elf.load(code, (symbol,)) or _load_by_llvm(code, (symbol,))
+    _for_ever.append(owner)
+    return address
+
+
+def _load_by_llvm(code: bytes, symbols: tuple[str, ...]) -> tuple[tuple[int, ...], object]:
     builder = _llvm().JITLibraryBuilder().add_object_img(code).add_current_process()
-    for symbol in SYMBOLS:
+    for symbol in symbols:
         builder = builder.export_symbol(symbol)
     library = builder.link(_jit(), f"m{next(_loads)}")  # a name can never be used again, not even after unloading
-    return tuple(library[symbol] for symbol in SYMBOLS), library
+    return tuple(library[symbol] for symbol in symbols), library
 
 
 def function(address: int, *, release_gil: bool, args: int) -> Callable[..., int]:

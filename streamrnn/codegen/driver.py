@@ -50,7 +50,7 @@ class _Driver(Items):
             declared.append(f'declare {result} @"{kernel.symbol}"({args})')
         declared.append("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
         declared.append("declare i64 @llvm.smax.i64(i64, i64)\ndeclare i64 @llvm.smin.i64(i64, i64)")
-        body = [self._init(), *self._steps(), self._run(), _STEP_ONCE, self._pool()]
+        body = [self._init(), *self._steps(), *self._run(), _STEP_ONCE, self._pool()]
         return "\n".join([*declared, *self.functions, *body, KEPT_LOOP])
 
     def _init(self) -> str:
@@ -81,8 +81,10 @@ class _Driver(Items):
         block = self.plan.block
         return [self._step("@step", self.plan), *([self._step("@block", block.plan)] if block else [])]
 
-    def _run(self) -> str:
+    def _run(self) -> list[str]:
+        """`run` of the ABI. Where there is state that may decay, denormals count as zero in it."""
         plan = self.plan
+        head = "define internal i64 @steps" if plan.states else f"define i64 @{RUN}"
         for side, ports_ in (("in", plan.inputs), ("out", plan.outputs)):
             for i, port in enumerate(ports_):
                 base = self.load("ptr", self.pointer(f"%{side}puts", 8 * i))
@@ -97,8 +99,8 @@ class _Driver(Items):
         self.emit(f"%t = load i64, ptr {self.header(HEADER_STEPS)}")
         self._call_step("@step", "%t", 1)
         self.emit("br label %made")
-        return (
-            f"define i64 @{RUN}(ptr %weights, ptr %arena, ptr %inputs, ptr %outputs, i64 %steps) {{\n"
+        steps = (
+            f"{head}(ptr %weights, ptr %arena, ptr %inputs, ptr %outputs, i64 %steps) noinline {{\n"
             "entry:\n  %some = icmp sgt i64 %steps, 0\n  br i1 %some, label %loop, label %end\n"
             "loop:\n  %i = phi i64 [0, %entry], [%i1, %made]\n"
             f"{self.take_lines()}\n"
@@ -107,6 +109,7 @@ class _Driver(Items):
             "refused:\n  ret i64 %i\n"
             "end:\n  ret i64 %steps\n}"
         )
+        return [steps, _FLUSHED] if plan.states else [steps]
 
     def _call_step(self, name: str, t: str, steps: int) -> None:
         outs = "".join(f", ptr %out{i}" for i in range(len(self.plan.outputs)))
@@ -206,6 +209,14 @@ class _Driver(Items):
             "end:\n  %result = phi i64 [0, %entry], [%bad1, %next]\n  ret i64 %result\n}"
         )
 
+
+#: `run` around `steps`, which is not inlined: LLVM may move arithmetic across a change of the floating-point mode, calls never
+_FLUSHED = (
+    f"define i64 @{RUN}(ptr %weights, ptr %arena, ptr %inputs, ptr %outputs, i64 %steps) {{\n"
+    "  %mode = call i64 @flush()\n"
+    "  %made = call i64 @steps(ptr %weights, ptr %arena, ptr %inputs, ptr %outputs, i64 %steps)\n"
+    "  call void @unflush(i64 %mode)\n  ret i64 %made\n}"
+)
 
 #: `step` of the ABI: one step of `run`, its arguments from a table
 _STEP_ONCE = (
