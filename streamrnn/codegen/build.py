@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from streamrnn.codegen import elf
-from streamrnn.codegen.abi import INIT, POOL, RUN, STEP
+from streamrnn.codegen.abi import INIT, LANES, POOL, RUN, STEP
 from streamrnn.codegen.cache import cache_folder, keep, touch
 from streamrnn.errors import MissingExtraError
 from streamrnn.versions import compilers
@@ -41,23 +41,50 @@ class Step:
     _owner: Any
 
 
+@dataclass(frozen=True)
+class PoolStep:
+    """Loaded machine code of a pool's groups: the address of the function `lanes` in `codegen.abi`."""
+
+    lanes: int
+    _owner: Any
+
+
 def build(plan: StepPlan, notify: Callable[[str], None] = lambda text: None) -> Step:
     """Machine code for `plan` on this CPU, from the cache where it is there. Raises StreamRNNError."""
     # all ops and kernels, none of which a ready engine needs
     from streamrnn.codegen.driver import driver_kernels, driver_text
+
+    code, key, from_cache = _object(driver_text(plan), driver_kernels(plan), notify)
+    return load_object(code, key, from_cache)
+
+
+def build_pool(plan: StepPlan, notify: Callable[[str], None] = lambda text: None) -> PoolStep:
+    """The same for a plan that `lanes.across_streams` made."""
+    from streamrnn.codegen.pool_driver import pool_kernels, pool_text
+
+    code, key, _ = _object(pool_text(plan), pool_kernels(plan), notify)
+    step = _pools.get(key)
+    if step is None:
+        (lanes,), owner = _load(code, (LANES,))
+        step = _pools[key] = PoolStep(lanes, owner)
+    return step
+
+
+def _object(driver: str, kernels: list[Kernel], notify: Callable[[str], None]) -> tuple[bytes, str, bool]:
+    """(object file, key, whether it was in the cache) of a driver and its kernels for this CPU. Raises StreamRNNError."""
     from streamrnn.codegen.library import compile_missing
 
     cpu, features = host()
-    text, kernels = f"{driver_text(plan)}\n{registers(features)}", driver_kernels(plan)
+    text = f"{driver}\n{registers(features)}"
     key = _key(text, kernels, cpu, features)
     code = cached_object(key)
     if code is not None:
-        return load_object(code, key, from_cache=True)
+        return code, key, True
     compile_missing(kernels, notify)
     notify("linking and optimising")
     code = link(text, kernels, machine(cpu, features))
     keep(cache_folder() / f"{key}.o", hashlib.sha256(code).digest() + code)
-    return load_object(code, key, from_cache=False)
+    return code, key, False
 
 
 def object_code(plan: StepPlan) -> bytes:
@@ -81,7 +108,7 @@ def link(text: str, kernels: list[Kernel], machine: Any) -> bytes:
     for kernel in kernels:
         module.link_in(llvm.parse_bitcode(kernel_bitcode(kernel)))
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
-    exported = SYMBOLS
+    exported = (*SYMBOLS, LANES)
     for function in module.functions:
         if not function.is_declaration and function.name not in exported:
             function.linkage = "internal"
@@ -155,6 +182,7 @@ def _jit() -> Any:
 
 
 _loaded: weakref.WeakValueDictionary[str, Step] = weakref.WeakValueDictionary()
+_pools: weakref.WeakValueDictionary[str, PoolStep] = weakref.WeakValueDictionary()
 _loads = itertools.count()
 
 
@@ -162,17 +190,22 @@ def load_object(code: bytes, key: str, from_cache: bool) -> Step:
     """Load an object into this process, once per content."""
     step = _loaded.get(key)
     if step is None:
-        (init, run, once, pool), owner = elf.load(code, SYMBOLS) or _load_by_llvm(code)
+        (init, run, once, pool), owner = _load(code, SYMBOLS)
         step = _loaded[key] = Step(init, run, once, pool, from_cache, key, len(code), owner)
     return step
 
 
-def _load_by_llvm(code: bytes) -> tuple[tuple[int, ...], object]:
+def _load(code: bytes, symbols: tuple[str, ...]) -> tuple[tuple[int, ...], object]:
+    """The addresses of the symbols of an object, and what keeps it loaded."""
+    return elf.load(code, symbols) or _load_by_llvm(code, symbols)
+
+
+def _load_by_llvm(code: bytes, symbols: tuple[str, ...]) -> tuple[tuple[int, ...], object]:
     builder = _llvm().JITLibraryBuilder().add_object_img(code).add_current_process()
-    for symbol in SYMBOLS:
+    for symbol in symbols:
         builder = builder.export_symbol(symbol)
     library = builder.link(_jit(), f"m{next(_loads)}")  # a name can never be used again, not even after unloading
-    return tuple(library[symbol] for symbol in SYMBOLS), library
+    return tuple(library[symbol] for symbol in symbols), library
 
 
 def function(address: int, *, release_gil: bool, args: int) -> Callable[..., int]:
