@@ -1,6 +1,6 @@
 """Lanes across streams: the plan of one stream becomes the plan of a group of 16, whose memory is interleaved.
 
-Every float32 of the arena becomes 16 neighbours, one for each stream; weights stay as they are. The calls become their
+Every word of 4 bytes of the arena becomes 16 neighbours, one for each stream; weights stay as they are. The calls become their
 counterparts in `kernels.across`, loops and copies run over 16 times as many elements. A plan that cannot be turned so keeps
 running slot by slot, and the error says which call is in the way.
 """
@@ -24,7 +24,8 @@ def across_streams(plan: StepPlan) -> StepPlan:
     for port in (*plan.inputs, *plan.outputs):
         group.checked(f"'{port.name}'", port.place)
     for state in plan.states:
-        group.checked(f"state '{state.name}'", state.place)
+        if state.type.dtype is not DType.I64:
+            group.checked(f"state '{state.name}'", state.place)
     buffers = ((space, _wider(slot) if space != "weights" else slot) for space, slot in plan.buffers)
     return replace(
         plan,
@@ -116,6 +117,9 @@ class _Group:
             if not isinstance(arg, int | float):
                 raise UnsupportedError(f"node '{call.node}' leaves out filler, of which each stream has its own")
             return arg * LANES if name in across.sizes else arg
+        if name in across.words and not self.held(arg):
+            words = DType.I64.size // DType.I32.size
+            return replace(arg, dtype=DType.I32, offset=arg.offset * words * LANES)
         if arg.dtype not in (DType.F32, DType.U8) and not self.held(arg):
             raise UnsupportedError(f"node '{call.node}' works on {arg.dtype.value}; lanes hold float32")
         if name not in across.either and self.held(arg) != (name in across.weights):

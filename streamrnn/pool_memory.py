@@ -36,7 +36,7 @@ class PoolMemory(ABC):
 
     @abstractmethod
     def persistent(self, slot: int) -> list[Array]:
-        """Views of the held inputs and the states of a slot: all that a later step can depend on."""
+        """The held inputs and the states of a slot, all that a later step can depend on, as arrays of words or of elements."""
 
     @abstractmethod
     def reset(self, slot: int) -> None:
@@ -85,27 +85,27 @@ class Groups(PoolMemory):
         self.memory = aligned_bytes(groups * GROUP * (engine.layout.arena_bytes + engine.layout.state_bytes)).reshape(
             groups, -1
         )
-        self._floats = self.memory.view(np.float32).reshape(groups, -1, GROUP)
+        self._words = self.memory.view(np.uint32).reshape(groups, -1, GROUP)
 
     def header(self, slot: int) -> Header:
         at = slot % GROUP * 64
         return self.memory[slot // GROUP, at : at + 64].view(np.int64)
 
     def persistent(self, slot: int) -> list[Array]:
-        inputs = [self._lane(slot, port.place, port.type.size) for port in self._layout.inputs]
-        return inputs + [self._lane(slot, state.place, state.type.size) for state in self._layout.states]
+        inputs = [self._lane(slot, port.place, port.type.nbytes) for port in self._layout.inputs]
+        return inputs + [self._lane(slot, state.place, state.type.nbytes) for state in self._layout.states]
 
     def reset(self, slot: int) -> None:
         for port in self._layout.inputs:
-            self._lane(slot, port.place, port.type.size)[...] = 0
+            self._lane(slot, port.place, port.type.nbytes)[...] = 0
         for state in self._layout.states:
             _, at = self._layout.place(state.init)
-            init = self._weights[at : at + state.type.nbytes].view(np.float32)
-            self._lane(slot, state.place, state.type.size)[...] = init
+            init = self._weights[at : at + state.type.nbytes].view(np.uint32)
+            self._lane(slot, state.place, state.type.nbytes)[...] = init
         self.header(slot)[[HEADER_STEPS, HEADER_MENDED]] = 0
 
-    def _lane(self, slot: int, place: Place, size: int) -> Array:
-        """A slot's elements at a place of the plan of one stream."""
+    def _lane(self, slot: int, place: Place, nbytes: int) -> Array:
+        """A slot's words at a place of the plan of one stream."""
         first = self._layout.place(place)[1] // 4
-        lane: Array = self._floats[slot // GROUP, first : first + size, slot % GROUP]
+        lane: Array = self._words[slot // GROUP, first : first + nbytes // 4, slot % GROUP]
         return lane

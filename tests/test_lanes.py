@@ -14,6 +14,7 @@ from streamrnn_converters.passes.streamify import streamify
 from streamrnn import Engine, StreamPool, UnsupportedError
 from streamrnn.codegen.interpret import Interpreter
 from streamrnn.ir.graph import Array, Graph, Node, Stage
+from streamrnn.ir.place import Place
 from streamrnn.ir.types import DType, TensorType
 from streamrnn.kernels.across import TABLE
 from streamrnn.kernels.simd import LANES
@@ -36,6 +37,14 @@ def recurrent_plan(op: str) -> StepPlan:
     return make_plan(align(streamify(recurrent_clip(op=op, hidden=19, n_in=5, n_out=3), {"x": 0})))
 
 
+def convolved_plan(frames: int, **attrs: tuple[int, ...]) -> StepPlan:
+    """The plan of a convolution over time."""
+    types = {"x": TensorType(DType.F32, (1, 2, 8))}
+    node = Node("Conv", "conv", ("x", "K"), ("y",), attrs)
+    graph = typed(Graph("g", Stage.SEQUENCE, ("x",), ("y",), (node,), types, {"K": floats(1, 3, 2, 3)}))
+    return make_plan(align(streamify(graph, {"x": 2}, frames)))
+
+
 PLANS = {
     "LSTM": recurrent_plan("LSTM"),
     "GRU": recurrent_plan("GRU"),
@@ -52,6 +61,9 @@ PLANS = {
     "Conv, many positions and channels of a rest": step_plan("Conv", (1, 2, 24), floats(1, 5, 2, 3), pads=(1, 1)),
     "Conv, depthwise": step_plan("Conv", (1, 17, 5), floats(1, 17, 1, 2), group=17),
     "Conv, strided": step_plan("Conv", (1, 3, 40), floats(1, 4, 3, 4), strides=(2,)),
+    "Conv over time": convolved_plan(1, pads=(2, 0)),
+    "Conv over time, looking ahead": convolved_plan(1, pads=(0, 2)),
+    "Conv over time, four frames a step": convolved_plan(4, pads=(2, 0)),
     "Softmax": step_plan("Softmax", (2, 21)),
     "LogSoftmax": step_plan("LogSoftmax", (2, 5)),
     "ReduceMean, rows": step_plan("ReduceMean", (2, 21), np.array([1])),
@@ -62,25 +74,32 @@ PLANS = {
 }
 
 
+def words(interpreter: Interpreter, place: Place, nbytes: int) -> Array:
+    """What lies at a place of the arena, in words of 4 bytes."""
+    _, offset = interpreter.plan.place(place)
+    return interpreter.arena[offset : offset + nbytes].view(np.uint32)
+
+
 @pytest.mark.parametrize("name", PLANS)
 def test_each_lane_is_one_stream_in_plain_python(name: str) -> None:
     plan = PLANS[name]
     group = across_streams(plan)
-    together = Interpreter(group)
-    alone = [Interpreter(plan) for _ in range(LANES)]
+    together, alone = Interpreter(group), [Interpreter(plan) for _ in range(LANES)]
     rng = np.random.default_rng(1)
     for own, wide in zip((*plan.inputs, *plan.states), (*group.inputs, *group.states), strict=True):
-        values = rng.standard_normal((own.type.size, LANES)).astype(np.float32)
-        together.read(wide.place, values.size)[:] = values.reshape(-1)
         for lane, single in enumerate(alone):
-            single.read(own.place, own.type.size)[:] = values[:, lane]
+            values = rng.standard_normal(own.type.size).astype(np.float32)
+            if own.type.dtype is DType.I64:  # where the oldest frame lies in a ring of two
+                values = rng.integers(-1, 2, own.type.size)
+            words(single, own.place, own.type.nbytes)[:] = values.view(np.uint32)
+            words(together, wide.place, own.type.nbytes * LANES)[lane::LANES] = values.view(np.uint32)
     with np.errstate(all="ignore"):
         for interpreter in (together, *alone):
             interpreter.run_all((*interpreter.plan.calls, *interpreter.plan.commit))
     for own, wide in zip((*plan.outputs, *plan.states), (*group.outputs, *group.states), strict=True):
-        lanes = together.read(wide.place, own.type.size * LANES).reshape(-1, LANES)
+        found = words(together, wide.place, own.type.nbytes * LANES).reshape(-1, LANES)
         for lane, single in enumerate(alone):
-            np.testing.assert_array_equal(lanes[:, lane], single.read(own.place, own.type.size))
+            np.testing.assert_array_equal(found[:, lane], words(single, own.place, own.type.nbytes))
 
 
 def test_counterparts_take_the_parameters_of_their_kernels() -> None:

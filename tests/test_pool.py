@@ -6,6 +6,7 @@ import gc
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -16,10 +17,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from model_folder import Folder
 from models import conv_gru, two_layers
-from small import recurrent_engine
+from small import recurrent_engine, typed
+from streamrnn_converters.passes.align import align
+from streamrnn_converters.passes.streamify import streamify
 
 import streamrnn
 from streamrnn import Engine, InputError, NonFiniteError, SnapshotError, Stream, StreamPool
+from streamrnn.ir.graph import Graph, Node, Stage
+from streamrnn.ir.types import DType, TensorType
 from streamrnn.stream import OnNonFinite
 
 ENGINE = recurrent_engine(hidden=19)
@@ -128,14 +133,16 @@ def test_a_full_pool_and_unknown_slots_are_refused() -> None:
 
 @pytest.mark.parametrize("lanes", [True, False])
 @pytest.mark.parametrize("policy", ["pass", "raise", "hold", "reset"])
-def test_each_slot_follows_its_policy_alone(policy: OnNonFinite, lanes: bool) -> None:
-    pool = joined(ENGINE, on_nonfinite=policy, lanes=lanes)
-    twins = [Stream(ENGINE, policy) for _ in range(SLOTS)]
-    last = np.zeros((SLOTS, 2), np.float32)
+@pytest.mark.parametrize("model", ["cell", "ring"])
+def test_each_slot_follows_its_policy_alone(model: str, policy: OnNonFinite, lanes: bool) -> None:
+    engine = ENGINE if model == "cell" else ahead_engine()
+    pool = joined(engine, on_nonfinite=policy, lanes=lanes)
+    twins = [Stream(engine, policy) for _ in range(SLOTS)]
+    last = np.zeros_like(pool.outputs["y"])
     for t in range(6):
-        X = floats(t, SLOTS, 3)
+        X = floats(t, *pool.inputs["x"].shape)
         bad = [] if t in (0, 3) else [2, 15, 16 + t % 2]
-        X[bad, t % 3] = [np.nan, np.inf, -np.inf][: len(bad)]
+        X[bad, t % 2] = [np.nan, np.inf, -np.inf][: len(bad)]
         refused = []
         for slot, twin in enumerate(twins):
             try:
@@ -154,7 +161,7 @@ def test_each_slot_follows_its_policy_alone(policy: OnNonFinite, lanes: bool) ->
             assert pool.snapshot(slot).state == twin.snapshot().state
 
 
-def test_several_inputs_and_outputs_late_ones_and_states_of_the_file(tmp_path: object) -> None:
+def test_several_inputs_and_outputs_late_ones_and_states_of_the_file(tmp_path: Path) -> None:
     """Two layers with two outputs; a convolution that looks ahead, so that a cell leaves out filler, which has no lanes."""
     for write, way in ((two_layers, "16 slots"), (conv_gru, "slot by slot")):
         path = write(tmp_path / f"{write.__name__}.onnx", **({"pads": [1, 1]} if write is conv_gru else {}))  # type: ignore[operator]
@@ -173,13 +180,20 @@ def test_several_inputs_and_outputs_late_ones_and_states_of_the_file(tmp_path: o
                     np.testing.assert_array_equal(found[name][slot], value)
 
 
-def test_a_late_output_is_silent_for_each_slot_alone(tmp_path: object) -> None:
-    """A model without memory of its own kind but for a Delay: outputs lag, and slots begin at different times."""
-    engine = delayed_engine()
+def ahead_engine() -> Engine:
+    """x [T, 2] -> Conv of 3 taps, of which one looks ahead -> y [T, 3]: a ring for each stream, and an output that lags."""
+    node = Node("Conv", "conv", ("x", "K"), ("y",), {"pads": (1, 1)})
+    types = {"x": TensorType(DType.F32, (1, 2, 8))}
+    graph = typed(Graph("ahead", Stage.SEQUENCE, ("x",), ("y",), (node,), types, {"K": floats(1, 3, 2, 3)}))
+    return Engine(align(streamify(graph, {"x": 2})))
+
+
+def test_a_late_output_is_silent_for_each_slot_alone() -> None:
+    engine = ahead_engine()
     pool, twins = joined(engine, lanes=True), [Stream(engine) for _ in range(SLOTS)]
     assert engine.delay == 1
-    for t in range(4):
-        for slot in range(t, SLOTS, 4):
+    for t in range(5):
+        for slot in range(t, SLOTS, 5):
             pool.reset(slot)
             twins[slot].reset()
         X = floats(t, SLOTS, 2) + 3
@@ -187,21 +201,6 @@ def test_a_late_output_is_silent_for_each_slot_alone(tmp_path: object) -> None:
         for slot, twin in enumerate(twins):
             np.testing.assert_array_equal(found[slot], twin.step(X[slot]))
             assert bool(found[slot].any()) == (twin.steps > 1)
-
-
-def delayed_engine() -> Engine:
-    """x [T, 2] -> Conv of 3 taps that looks one frame ahead -> y, behind which nothing is recurrent."""
-    from small import typed
-    from streamrnn_converters.passes.align import align
-    from streamrnn_converters.passes.streamify import streamify
-
-    from streamrnn.ir.graph import Graph, Node, Stage
-    from streamrnn.ir.types import DType, TensorType
-
-    node = Node("Conv", "conv", ("x", "K"), ("y",), {"pads": (1, 1)})
-    types = {"x": TensorType(DType.F32, (1, 2, 8))}
-    graph = typed(Graph("ahead", Stage.SEQUENCE, ("x",), ("y",), (node,), types, {"K": floats(1, 3, 2, 3)}))
-    return Engine(align(streamify(graph, {"x": 2})))
 
 
 def test_views_and_out_hold_what_a_step_returns() -> None:
@@ -258,20 +257,20 @@ def test_a_pool_without_threads_starts_none_and_threads_end_with_their_pool() ->
     assert not worker.is_alive()
 
 
-def test_the_interpreter_ends_while_a_pool_with_threads_is_alive(tmp_path: object) -> None:
+def test_the_interpreter_ends_while_a_pool_with_threads_is_alive(tmp_path: Path) -> None:
     code = (
         "import sys, numpy, streamrnn; pool = streamrnn.StreamPool(streamrnn.load(sys.argv[1]), 40, threads=2); "
         "pool.join(); print(pool.step(numpy.ones((40, 3), 'f4')).shape)"
     )
-    path = tmp_path / "m.srnn"  # type: ignore[operator]
+    path = tmp_path / "m.srnn"
     ENGINE.save(path)
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "(40, 2)"
 
 
 @pytest.mark.parametrize("name", ["dtln_2", "silero_v6_ifless", "dprnn_t", "gtcrn_simple"])
-def test_real_models_have_lanes_that_are_their_streams(models: object, name: str) -> None:
-    engine = Engine(Folder(models).window(name))  # type: ignore[arg-type]
+def test_real_models_have_lanes_that_are_their_streams(models: Path, name: str) -> None:
+    engine = Engine(Folder(models).window(name))
     pool, twins = joined(engine, lanes=True), [Stream(engine) for _ in range(SLOTS)]
     for t in range(3):
         X = {n: floats(t, SLOTS, *info.shape, scale=0.3) for n, info in engine.inputs.items()}

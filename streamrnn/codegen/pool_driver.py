@@ -98,7 +98,9 @@ class _Pool(Items):
         self.emit(f"%refused = add i64 {refused}, 0")
         self.run(slots.keep, words, "%active", "%live", "%kept", "%spare")
         for state in plan.states:
-            self.run(slots.clear, state.type.size, clears, "%arena", "%bad", self.place(state.init), self.place(state.place))
+            self.run(
+                slots.clear, state.type.nbytes // 4, clears, "%arena", "%bad", self.place(state.init), self.place(state.place)
+            )
         clean = self.run(slots.none_bad, "%bad")
         for i, port in enumerate(plan.inputs):
             n, held = port.type.size, self.place(port.place)

@@ -11,6 +11,7 @@ from streamrnn.kernels import (
     across_conv,
     across_dense,
     across_rows,
+    across_window,
     cells,
     contract,
     conv,
@@ -18,6 +19,7 @@ from streamrnn.kernels import (
     moves,
     norm,
     reduce,
+    window,
 )
 from streamrnn.kernels._jit import Binding, Device, Kernel
 from streamrnn.kernels.across_dense import from_lanes, from_weights
@@ -31,6 +33,7 @@ class Across:
     either:   pointers that may lead to both -> the name in the kernel of how it reads them.
     absent:   sizes that have to be 0, because the counterpart cannot do what they ask for.
     sizes:    sizes in bytes of arrays, which are 16 times as large.
+    words:    pointers to int64, which lie as words: the low ones of all streams, then the high ones.
     devices:  functions that may be bound in the kernel -> those that take their place.
     """
 
@@ -39,6 +42,7 @@ class Across:
     either: Mapping[str, str] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
     sizes: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
     devices: Mapping[Binding, Device] = field(default_factory=dict)
 
     def bound(self, original: Kernel, reads: Mapping[str, bool]) -> Kernel:
@@ -78,6 +82,7 @@ _PAIRS: tuple[tuple[Kernel, Across], ...] = (
     (conv.place, Across(across_conv.place)),
     (reduce.reduce_rows, Across(across_rows.reduce_rows)),
     (reduce.reduce_columns, Across(across_rows.reduce_columns)),
+    (window.window, Across(across_window.window, _held("fill"), absent=("skip",), words=("head",))),
     (norm.softmax_rows, Across(across_rows.softmax_rows)),
     (contract.products, Across(across_rows.products, either=_PRODUCT)),
     _moves(moves.copy_blocks, "run", "x0", "x1", "x2", "y0", "y1", "y2"),
@@ -94,4 +99,4 @@ TABLE: Mapping[Callable[..., Any], Across] = {kernel.function: across for kernel
 def counterpart(kernel: Kernel) -> Across | None:
     """The counterpart of a kernel across streams, None where it has none."""
     found = TABLE.get(kernel.function)
-    return found if found is not None and not kernel.types else None
+    return found if found is not None and kernel.params == Kernel(kernel.function).params else None
