@@ -79,12 +79,11 @@ class Groups(PoolMemory):
 
         self._layout = engine.layout
         self._weights = engine.layout.weights
-        self._step = build_pool(across_streams(engine.plan))
+        turned = across_streams(engine.plan)
+        self._step = build_pool(turned)
         self.address = self._step.lanes
         groups = -(-slots // GROUP)
-        self.memory = aligned_bytes(groups * GROUP * (engine.layout.arena_bytes + engine.layout.state_bytes)).reshape(
-            groups, -1
-        )
+        self.memory = aligned_bytes(groups * (turned.arena_bytes + turned.state_bytes)).reshape(groups, -1)
         self._words = self.memory.view(np.uint32).reshape(groups, -1, GROUP)
 
     def header(self, slot: int) -> Header:

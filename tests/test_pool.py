@@ -16,7 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from model_folder import Folder
-from models import conv_gru, two_layers
+from models import conv_gru, packed_step, two_layers
 from small import recurrent_engine, typed
 from streamrnn_converters.passes.align import align
 from streamrnn_converters.passes.streamify import streamify
@@ -162,22 +162,31 @@ def test_each_slot_follows_its_policy_alone(model: str, policy: OnNonFinite, lan
 
 
 def test_several_inputs_and_outputs_late_ones_and_states_of_the_file(tmp_path: Path) -> None:
-    """Two layers with two outputs; a convolution that looks ahead, so that a cell leaves out filler, which has no lanes."""
-    for write, way in ((two_layers, "16 slots"), (conv_gru, "slot by slot")):
-        path = write(tmp_path / f"{write.__name__}.onnx", **({"pads": [1, 1]} if write is conv_gru else {}))  # type: ignore[operator]
-        engine = streamrnn.load(path)
-        pool, twins = joined(engine), [Stream(engine) for _ in range(SLOTS)]
-        assert pool.way.startswith(way), pool.way
-        for t in range(5):
-            X = {name: floats(t, SLOTS, *info.shape) for name, info in engine.inputs.items()}
-            if t == 2:
-                pool.reset(4)
-                twins[4].reset()
-            found = as_dict(engine, pool.step(X))
-            for slot, twin in enumerate(twins):
-                one = as_dict(engine, twin.step({name: x[slot] for name, x in X.items()}))
-                for name, value in one.items():
-                    np.testing.assert_array_equal(found[name][slot], value)
+    assert_lanes_are_streams(streamrnn.load(two_layers(tmp_path / "two.onnx")), steps=4)
+    assert_lanes_are_streams(streamrnn.load(packed_step(tmp_path / "packed.onnx")), steps=4)
+    assert_lanes_are_streams(streamrnn.load(conv_gru(tmp_path / "ahead.onnx", pads=[1, 1])), steps=6)
+
+
+@pytest.mark.parametrize("name", ["amp", "sensor", "vad"])
+def test_the_example_models_have_lanes_that_are_their_streams(name: str) -> None:
+    """`vad` has a convolution and a cell behind one that looks ahead: each slot leaves out its own filler."""
+    engine = streamrnn.load(Path(__file__).parent.parent / "examples" / "models" / f"{name}.onnx")
+    assert_lanes_are_streams(engine, steps=6)
+
+
+def assert_lanes_are_streams(engine: Engine, steps: int) -> None:
+    """Outputs and snapshots of each slot are those of a Stream, also where slots begin anew at different times."""
+    pool, twins = joined(engine, lanes=True), [Stream(engine) for _ in range(SLOTS)]
+    for t in range(steps):
+        X = {n: floats(t, SLOTS, *info.shape, scale=0.3) for n, info in engine.inputs.items()}
+        found = as_dict(engine, pool.step(X))
+        for slot, twin in enumerate(twins):
+            one = as_dict(engine, twin.step({n: x[slot] for n, x in X.items()}))
+            for output, value in one.items():
+                np.testing.assert_array_equal(found[output][slot], value)
+            assert pool.snapshot(slot) == twin.snapshot()
+        pool.reset(5 * t % SLOTS)
+        twins[5 * t % SLOTS].reset()
 
 
 def ahead_engine() -> Engine:
@@ -270,13 +279,4 @@ def test_the_interpreter_ends_while_a_pool_with_threads_is_alive(tmp_path: Path)
 
 @pytest.mark.parametrize("name", ["dtln_2", "silero_v6_ifless", "dprnn_t", "gtcrn_simple"])
 def test_real_models_have_lanes_that_are_their_streams(models: Path, name: str) -> None:
-    engine = Engine(Folder(models).window(name))
-    pool, twins = joined(engine, lanes=True), [Stream(engine) for _ in range(SLOTS)]
-    for t in range(3):
-        X = {n: floats(t, SLOTS, *info.shape, scale=0.3) for n, info in engine.inputs.items()}
-        found = as_dict(engine, pool.step(X))
-        for slot, twin in enumerate(twins):
-            one = as_dict(engine, twin.step({n: x[slot] for n, x in X.items()}))
-            for output, value in one.items():
-                np.testing.assert_array_equal(found[output][slot], value)
-    assert all(pool.snapshot(slot) == twin.snapshot() for slot, twin in enumerate(twins))
+    assert_lanes_are_streams(Engine(Folder(models).window(name)), steps=3)

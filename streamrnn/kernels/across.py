@@ -33,6 +33,10 @@ class Across:
     either:   pointers that may lead to both -> the name in the kernel of how it reads them.
     absent:   sizes that have to be 0, because the counterpart cannot do what they ask for.
     sizes:    sizes in bytes of arrays, which are 16 times as large.
+    kept:     pointers to states that stay as they are in a stream whose frame is filler.
+    silent:   pointers to results that are zero there.
+    filled:   pointers to inputs that hold a constant there -> the pointer to that constant.
+    counted:  sizes whose product is the number of elements of those states, results and inputs.
     words:    pointers to int64, which lie as words: the low ones of all streams, then the high ones.
     devices:  functions that may be bound in the kernel -> those that take their place.
     """
@@ -42,6 +46,10 @@ class Across:
     either: Mapping[str, str] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
     sizes: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
+    filled: Mapping[str, str] = field(default_factory=dict)
+    counted: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     devices: Mapping[Binding, Device] = field(default_factory=dict)
 
@@ -52,7 +60,11 @@ class Across:
         return self.kernel.bind(**bound, **readers)
 
 
-_CELL = ("skip", "use_lens")
+_CELL: Mapping[str, Any] = {
+    "absent": ("use_lens",),
+    "silent": ("y",),
+    "counted": ("directions", "batch", "n_hidden"),
+}
 _START = {"start": "read_start"}
 _PRODUCT = {"a": "read_a", "b": "read_b"}
 _OPERANDS: Mapping[Binding, Device] = {
@@ -73,16 +85,33 @@ def _moves(kernel: Kernel, *sizes: str) -> tuple[Kernel, Across]:
 
 _PAIRS: tuple[tuple[Kernel, Across], ...] = (
     (dense.dense, Across(across_dense.dense, _held("w"))),
-    (cells.lstm, Across(across_cells.lstm, _held("w", "peephole", "lens"), _START, (*_CELL, "use_peephole"))),
-    (cells.gru, Across(across_cells.gru, _held("w", "inner", "lens"), _START, _CELL)),
-    (cells.gru_reset_first, Across(across_cells.gru_reset_first, _held("r", "rn", "lens"), absent=_CELL)),
-    (cells.rnn, Across(across_cells.rnn, _held("r", "lens"), absent=_CELL)),
+    (
+        cells.lstm,
+        Across(
+            across_cells.lstm,
+            _held("w", "peephole", "lens"),
+            _START,
+            **{**_CELL, "kept": ("h", "c"), "absent": ("use_lens", "use_peephole")},
+        ),
+    ),
+    (cells.gru, Across(across_cells.gru, _held("w", "inner", "lens"), _START, kept=("h",), **_CELL)),
+    (cells.gru_reset_first, Across(across_cells.gru_reset_first, _held("r", "rn", "lens"), kept=("h",), **_CELL)),
+    (cells.rnn, Across(across_cells.rnn, _held("r", "lens"), kept=("h",), **_CELL)),
     (conv.conv_channels, Across(across_conv.conv_channels, _held("w", "offsets"), devices=_OPERANDS)),
     (conv.conv_positions, Across(across_conv.conv_positions, _held("w", "offsets"))),
     (conv.place, Across(across_conv.place)),
     (reduce.reduce_rows, Across(across_rows.reduce_rows)),
     (reduce.reduce_columns, Across(across_rows.reduce_columns)),
-    (window.window, Across(across_window.window, _held("fill"), absent=("skip",), words=("head",))),
+    (
+        window.window,
+        Across(
+            across_window.window,
+            _held("fill"),
+            filled={"x": "fill"},
+            counted=("outer", "frames", "inner"),
+            words=("head",),
+        ),
+    ),
     (norm.softmax_rows, Across(across_rows.softmax_rows)),
     (contract.products, Across(across_rows.products, either=_PRODUCT)),
     _moves(moves.copy_blocks, "run", "x0", "x1", "x2", "y0", "y1", "y2"),
