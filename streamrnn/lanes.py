@@ -24,9 +24,12 @@ from streamrnn.kernels.simd import LANES
 from streamrnn.plan import HEADER, Call, Copy, Item, Loop, Slot, StepPlan
 
 
-def across_streams(plan: StepPlan) -> StepPlan:
-    """The plan of 16 streams at a time. Raises UnsupportedError, which names the node and the reason."""
-    group = _Group(plan)
+def across_streams(plan: StepPlan, eight: bool = False) -> StepPlan:
+    """The plan of 16 streams at a time; with `eight`, only lanes 0 .. 7 hold streams, and the others hold anything.
+
+    Raises UnsupportedError, which names the node and the reason.
+    """
+    group = _Group(plan, eight)
     for port in (*plan.inputs, *plan.outputs):
         group.checked(f"'{port.name}'", port.place)
     for state in plan.states:
@@ -43,6 +46,8 @@ def across_streams(plan: StepPlan) -> StepPlan:
         buffers=tuple(group.buffers),
         state_bytes=plan.state_bytes * LANES,
         arena_bytes=group.arena_bytes,
+        block=None,
+        block_bytes=0,
     )
 
 
@@ -53,8 +58,9 @@ def _wider(slot: Slot) -> Slot:
 class _Group:
     """The places and calls of a plan, turned."""
 
-    def __init__(self, plan: StepPlan) -> None:
+    def __init__(self, plan: StepPlan, eight: bool) -> None:
         self.plan = plan
+        self.eight = eight
         self.buffers = [(space, slot if space == "weights" else _wider(slot)) for space, slot in plan.buffers]
         self.arena_bytes = plan.arena_bytes * LANES
         self.buffers.append(("state", Slot(0, HEADER * LANES)))
@@ -172,7 +178,7 @@ class _Group:
             if given[name] != 0:
                 raise UnsupportedError(f"node '{call.node}': {call.kernel.__name__} across streams takes no {name}")
         reads = {name: self.held(arg) for name in across.either if isinstance(arg := given[name], Place)}
-        return Call(call.node, across.bound(call.kernel, reads), tuple(args.values()), call.work * LANES)
+        return Call(call.node, across.bound(call.kernel, reads, self.eight), tuple(args.values()), call.work * LANES)
 
     def _argument(self, call: Call, across: Across, name: str, arg: Arg) -> Arg:
         if not isinstance(arg, Place):

@@ -24,8 +24,9 @@ from streamrnn.stream import Frames, OnNonFinite, Ports, Result, policy_of
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-#: with fewer slots than this, 16 lanes take longer than one slot after the other
-FEW = 8
+#: with fewer slots than this, 16 lanes take longer than one slot after the other: for models of any size, and for those whose
+#: weights are so few bytes that every slot finds them in a near cache
+FEW, FEW_FOR_SMALL, SMALL = 8, 12, 1 << 18
 
 
 class StreamPool:
@@ -194,8 +195,9 @@ def _threads(count: int) -> ThreadPoolExecutor | None:
 
 def _placed(engine: Engine, slots: int, lanes: bool | None) -> tuple[str, PoolMemory]:
     """How a pool runs, in words, and its memory."""
-    if lanes is False or (lanes is None and slots < FEW):
-        reason = "as asked for" if lanes is False else f"a pool of {slots} leaves most lanes empty"
+    few = FEW_FOR_SMALL if engine.weights_bytes < SMALL else FEW
+    if lanes is False or (lanes is None and slots < few):
+        reason = "as asked for" if lanes is False else f"a pool of {slots} leaves too many lanes empty"
         return f"slot by slot: {reason}", Rows(engine, slots)
     try:
         return "16 slots to a vector", Groups(engine, slots)

@@ -79,7 +79,7 @@ class Groups(PoolMemory):
 
         self._layout = engine.layout
         self._weights = engine.layout.weights
-        turned = across_streams(engine.plan)
+        turned = across_streams(engine.plan, eight=slots <= GROUP // 2)
         self._step = build_pool(turned)
         self.address = self._step.lanes
         groups = -(-slots // GROUP)

@@ -17,6 +17,7 @@ from streamrnn.ir.graph import Array, Graph, Node, Stage
 from streamrnn.ir.place import Place
 from streamrnn.ir.types import DType, TensorType
 from streamrnn.kernels.across import TABLE
+from streamrnn.kernels.across_cells import ENOUGH
 from streamrnn.kernels.simd import LANES
 from streamrnn.lanes import across_streams
 from streamrnn.plan import StepPlan
@@ -33,8 +34,8 @@ def step_plan(op: str, shape: tuple[int, ...], *constants: Array | None, **attrs
     )
 
 
-def recurrent_plan(op: str) -> StepPlan:
-    return make_plan(align(streamify(recurrent_clip(op=op, hidden=19, n_in=5, n_out=3), {"x": 0})))
+def recurrent_plan(op: str, n_in: int = 5) -> StepPlan:
+    return make_plan(align(streamify(recurrent_clip(op=op, hidden=19, n_in=n_in, n_out=3), {"x": 0})))
 
 
 def convolved_plan(frames: int, **attrs: tuple[int, ...]) -> StepPlan:
@@ -49,6 +50,7 @@ PLANS = {
     "LSTM": recurrent_plan("LSTM"),
     "GRU": recurrent_plan("GRU"),
     "RNN": recurrent_plan("RNN"),
+    "LSTM of many inputs": recurrent_plan("LSTM", ENOUGH + 1),
     "LSTM both ways, frames and rows": step_plan(
         "LSTM", (3, 2, 4), floats(1, 2, 12, 4), floats(2, 2, 12, 3), floats(3, 2, 24), hidden_size=3, direction="bidirectional"
     ),
@@ -81,10 +83,11 @@ def words(interpreter: Interpreter, place: Place, nbytes: int) -> Array:
 
 
 @pytest.mark.parametrize("name", PLANS)
-def test_each_lane_is_one_stream_in_plain_python(name: str) -> None:
+@pytest.mark.parametrize("streams", [LANES, LANES // 2])
+def test_each_lane_is_one_stream_in_plain_python(name: str, streams: int) -> None:
     plan = PLANS[name]
-    group = across_streams(plan)
-    together, alone = Interpreter(group), [Interpreter(plan) for _ in range(LANES)]
+    group = across_streams(plan, eight=streams < LANES)
+    together, alone = Interpreter(group), [Interpreter(plan) for _ in range(streams)]
     rng = np.random.default_rng(1)
     for own, wide in zip((*plan.inputs, *plan.states), (*group.inputs, *group.states), strict=True):
         for lane, single in enumerate(alone):
@@ -132,7 +135,7 @@ def test_a_pool_says_which_way_it_goes_and_why() -> None:
 
     softmax, best = arg("Softmax"), arg("ArgMax")
     assert StreamPool(softmax, 16).way == "16 slots to a vector"
-    assert StreamPool(softmax, 2).way == "slot by slot: a pool of 2 leaves most lanes empty"
+    assert StreamPool(softmax, 2).way == "slot by slot: a pool of 2 leaves too many lanes empty"
     assert StreamPool(softmax, 16, lanes=False).way == "slot by slot: as asked for"
     assert "'y' is int64" in repr(StreamPool(best, 16))
     with pytest.raises(UnsupportedError, match="int64"):

@@ -174,19 +174,23 @@ def test_the_example_models_have_lanes_that_are_their_streams(name: str) -> None
     assert_lanes_are_streams(engine, steps=6)
 
 
-def assert_lanes_are_streams(engine: Engine, steps: int) -> None:
+def test_a_pool_of_eight_has_no_idle_lanes_and_the_bits_of_streams() -> None:
+    assert_lanes_are_streams(recurrent_engine(hidden=67, n_in=70), steps=3, slots=8)
+
+
+def assert_lanes_are_streams(engine: Engine, steps: int, slots: int = SLOTS) -> None:
     """Outputs and snapshots of each slot are those of a Stream, also where slots begin anew at different times."""
-    pool, twins = joined(engine, lanes=True), [Stream(engine) for _ in range(SLOTS)]
+    pool, twins = joined(engine, slots, lanes=True), [Stream(engine) for _ in range(slots)]
     for t in range(steps):
-        X = {n: floats(t, SLOTS, *info.shape, scale=0.3) for n, info in engine.inputs.items()}
+        X = {n: floats(t, slots, *info.shape, scale=0.3) for n, info in engine.inputs.items()}
         found = as_dict(engine, pool.step(X))
         for slot, twin in enumerate(twins):
             one = as_dict(engine, twin.step({n: x[slot] for n, x in X.items()}))
             for output, value in one.items():
                 np.testing.assert_array_equal(found[output][slot], value)
             assert pool.snapshot(slot) == twin.snapshot()
-        pool.reset(5 * t % SLOTS)
-        twins[5 * t % SLOTS].reset()
+        pool.reset(5 * t % slots)
+        twins[5 * t % slots].reset()
 
 
 def ahead_engine() -> Engine:

@@ -33,6 +33,7 @@ class Across:
     either:   pointers that may lead to both -> the name in the kernel of how it reads them.
     absent:   sizes that have to be 0, because the counterpart cannot do what they ask for.
     sizes:    sizes in bytes of arrays, which are 16 times as large.
+    eight:    functions of the kernel -> those that take their place where a group has eight slots.
     kept:     pointers to states that stay as they are in a stream whose frame is filler.
     silent:   pointers to results that are zero there.
     filled:   pointers to inputs that hold a constant there -> the pointer to that constant.
@@ -46,6 +47,7 @@ class Across:
     either: Mapping[str, str] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
     sizes: tuple[str, ...] = ()
+    eight: Mapping[str, Device] = field(default_factory=dict)
     kept: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
     filled: Mapping[str, str] = field(default_factory=dict)
@@ -53,11 +55,14 @@ class Across:
     words: tuple[str, ...] = ()
     devices: Mapping[Binding, Device] = field(default_factory=dict)
 
-    def bound(self, original: Kernel, reads: Mapping[str, bool]) -> Kernel:
-        """The counterpart with what is bound in `original`; reads: pointer of `either` -> whether it leads to weights."""
+    def bound(self, original: Kernel, reads: Mapping[str, bool], eight: bool) -> Kernel:
+        """The counterpart with what is bound in `original`.
+
+        reads: pointer of `either` -> whether it leads to weights. eight: whether a group has eight slots.
+        """
         readers: dict[str, Device] = {self.either[name]: from_weights if held else from_lanes for name, held in reads.items()}
         bound = {name: self.devices.get(value, value) for name, value in original.bindings.items()}
-        return self.kernel.bind(**bound, **readers)
+        return self.kernel.bind(**bound, **readers, **(self.eight if eight else {}))
 
 
 _CELL: Mapping[str, Any] = {
@@ -65,6 +70,7 @@ _CELL: Mapping[str, Any] = {
     "silent": ("y",),
     "counted": ("directions", "batch", "n_hidden"),
 }
+_EIGHT: Mapping[str, Device] = {"add_gate": across_cells.add_gate_for_eight}
 _START = {"start": "read_start"}
 _PRODUCT = {"a": "read_a", "b": "read_b"}
 _OPERANDS: Mapping[Binding, Device] = {
@@ -91,10 +97,11 @@ _PAIRS: tuple[tuple[Kernel, Across], ...] = (
             across_cells.lstm,
             _held("w", "peephole", "lens"),
             _START,
+            eight=_EIGHT,
             **{**_CELL, "kept": ("h", "c"), "absent": ("use_lens", "use_peephole")},
         ),
     ),
-    (cells.gru, Across(across_cells.gru, _held("w", "inner", "lens"), _START, kept=("h",), **_CELL)),
+    (cells.gru, Across(across_cells.gru, _held("w", "inner", "lens"), _START, eight=_EIGHT, kept=("h",), **_CELL)),
     (cells.gru_reset_first, Across(across_cells.gru_reset_first, _held("r", "rn", "lens"), kept=("h",), **_CELL)),
     (cells.rnn, Across(across_cells.rnn, _held("r", "lens"), kept=("h",), **_CELL)),
     (conv.conv_channels, Across(across_conv.conv_channels, _held("w", "offsets"), devices=_OPERANDS)),

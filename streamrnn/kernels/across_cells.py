@@ -23,8 +23,10 @@ from streamrnn.kernels.cells import (
     lstm_units,
 )
 from streamrnn.kernels.dense import Eight
-from streamrnn.kernels.simd import LANES, Vec, fma, splat
+from streamrnn.kernels.simd import LANES, Vec, fma, splat, vload, vstore
 
+#: products from which on turning the sums around takes less time than idle lanes
+ENOUGH = 64
 #: how a kernel reads `start`: interleaved, or `from_weights`; exchanged by `Kernel.bind`
 read_start = from_lanes
 
@@ -33,7 +35,7 @@ read_start = from_lanes
 def products(
     w: f32p, i: i64, v: Vec, s0: Vec, s1: Vec, s2: Vec, s3: Vec, s4: Vec, s5: Vec, s6: Vec, s7: Vec
 ) -> Eight:  # fmt: skip
-    """One product of the eight units whose weights begin at w[i]."""
+    """One product of v with each of the eight numbers from w[i] on."""
     return (
         fma(splat(w[i]), v, s0), fma(splat(w[i + 1]), v, s1), fma(splat(w[i + 2]), v, s2), fma(splat(w[i + 3]), v, s3),
         fma(splat(w[i + 4]), v, s4), fma(splat(w[i + 5]), v, s5), fma(splat(w[i + 6]), v, s6), fma(splat(w[i + 7]), v, s7),
@@ -62,6 +64,42 @@ def add_gate(n: i64, w: f32p, o: i64, step: i64, x: f32p, at: i64, units: i64, z
 
 
 @device
+def turn(z: f32p, at: i64) -> None:
+    """Exchange rows and columns of the 16 x 16 numbers from z[at] on."""
+    for i in range(LANES):
+        for j in range(i):
+            here, there = at + i * LANES + j, at + j * LANES + i
+            z[here], z[there] = z[there], z[here]
+
+
+@device
+def add_gate_for_eight(n: i64, w: f32p, o: i64, step: i64, x: f32p, at: i64, units: i64, z: f32p, zo: i64) -> None:
+    """`add_gate` for eight streams, in lanes 0 .. 7: a vector holds the units of one stream, so that no lane is idle. The other
+    lanes of z are not computed."""
+    if n < ENOUGH:
+        add_gate(n, w, o, step, x, at, units, z, zo)
+        return
+    i = zo * LANES
+    turn(z, i)
+    s0, s1, s2, s3 = vload(z, i), vload(z, i + LANES), vload(z, i + 2 * LANES), vload(z, i + 3 * LANES)
+    i += 4 * LANES
+    s4, s5, s6, s7 = vload(z, i), vload(z, i + LANES), vload(z, i + 2 * LANES), vload(z, i + 3 * LANES)
+    for k in range(n):
+        v, j = vload(w, o + k * step), (at + k) * LANES
+        s0, s1, s2, s3, s4, s5, s6, s7 = products(x, j, v, s0, s1, s2, s3, s4, s5, s6, s7)
+    vstore(z, i, s4)
+    vstore(z, i + LANES, s5)
+    vstore(z, i + 2 * LANES, s6)
+    vstore(z, i + 3 * LANES, s7)
+    i -= 4 * LANES
+    vstore(z, i, s0)
+    vstore(z, i + LANES, s1)
+    vstore(z, i + 2 * LANES, s2)
+    vstore(z, i + 3 * LANES, s3)
+    turn(z, i)
+
+
+@device
 def copy_lanes(target: f32p, to: i64, source: f32p, at: i64, n: i64) -> None:
     """n elements from `at` on to `to` on."""
     for i in range(n):
@@ -83,6 +121,7 @@ def lstm(
 ) -> None:  # fmt: skip
     """`cells.lstm` across streams, without peepholes."""
     n_tiles, size = (n_hidden + LANES - 1) // LANES, 4 * LANES
+    own = n_in if s_row == 0 else 0
     for t in range(frames):
         for d in range(directions):
             ho = d * batch * n_hidden
@@ -97,7 +136,7 @@ def lstm(
                         to_lanes(z, i, read_start(start, row * s_row + o + i))
                     for gate in range(4):
                         i = gate * LANES
-                        add_gate(n_in, w, r + i, size, x, row * n_in, units, z, i)
+                        add_gate(own, w, r + i, size, x, row * n_in, units, z, i)
                         add_gate(n_hidden, w, r + n_in * size + i, size, old, b * n_hidden, units, z, i)
                     at = ho + b * n_hidden + first
                     for u in range(units):
@@ -119,6 +158,7 @@ def gru(
 ) -> None:  # fmt: skip
     """`cells.gru` across streams. The sums are [Wn x + bn, z, r, Rn h + cn]."""
     n_tiles, size = (n_hidden + LANES - 1) // LANES, 3 * LANES
+    own = n_in if s_row == 0 else 0
     for t in range(frames):
         for d in range(directions):
             ho = d * batch * n_hidden
@@ -134,7 +174,7 @@ def gru(
                     spread_lanes(z, size, inner, (d * n_tiles + tile) * LANES, LANES)
                     for gate in range(3):
                         i = gate * LANES
-                        add_gate(n_in, w, r + i, size, x, row * n_in, units, z, i)
+                        add_gate(own, w, r + i, size, x, row * n_in, units, z, i)
                     for gate in range(3):
                         i = gate * LANES
                         add_gate(n_hidden, w, r + n_in * size + i, size, old, b * n_hidden, units, z, LANES + i)
