@@ -23,7 +23,7 @@ from streamrnn_converters.passes.streamify import streamify
 
 import streamrnn
 from streamrnn import Engine, InputError, NonFiniteError, SnapshotError, Stream, StreamPool
-from streamrnn.ir.graph import Graph, Node, Stage
+from streamrnn.ir.graph import Graph, Node, Stage, State
 from streamrnn.ir.types import DType, TensorType
 from streamrnn.stream import OnNonFinite
 
@@ -191,6 +191,24 @@ def assert_lanes_are_streams(engine: Engine, steps: int, slots: int = SLOTS) -> 
             assert pool.snapshot(slot) == twin.snapshot()
         pool.reset(5 * t % slots)
         twins[5 * t % slots].reset()
+
+
+def test_lanes_take_denormals_as_a_stream_does() -> None:
+    """h = x + h * 0.3, which an impulse leaves through all denormals."""
+    nodes = Node("Mul", "mul", ("h", "k"), ("less",)), Node("Add", "add", ("less", "x"), ("y",))
+    types = {name: TensorType(DType.F32, (3,)) for name in ("x", "h")}
+    states = (State("h", "h", "y", np.zeros(3, np.float32)),)
+    engine = Engine(typed(Graph("decay", Stage.STEP, ("x",), ("y",), nodes, types, {"k": np.array([0.3], np.float32)}, states)))
+    pool, twin = joined(engine, lanes=True), Stream(engine)
+    x = np.zeros((SLOTS, 3), np.float32)
+    sizes = []
+    for t in range(100):
+        x[:] = t == 0
+        y = twin.step(x[0])
+        np.testing.assert_array_equal(pool.step(x), np.broadcast_to(y, (SLOTS, 3)))
+        sizes.append(float(y[0]))
+    assert sizes[-1] == 0
+    assert min(size for size in sizes if size) < 2.0**-124
 
 
 def ahead_engine() -> Engine:
