@@ -278,7 +278,7 @@ def test_threads_share_the_slots_and_keep_the_bits(lanes: bool) -> None:
 def test_a_pool_without_threads_starts_none_and_threads_end_with_their_pool() -> None:
     before = set(threading.enumerate())
     joined(ENGINE).step(floats(1, SLOTS, 3))
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before
     pool = joined(ENGINE, threads=2)
     pool.step(floats(1, SLOTS, 3))
     (worker,) = set(threading.enumerate()) - before
