@@ -72,6 +72,9 @@ class StreamPool:
         self.inputs: Mapping[str, Array] = MappingProxyType({p.name: v for p, v in zip(ports.inputs, views, strict=False)})
         self.outputs: Mapping[str, Array] = MappingProxyType({p.name: v for p, v in zip(ports.outputs, views[n:], strict=True)})
         self._frames = (views[0].dtype, views[0].shape) if n == 1 else None
+        self._single = views[n] if len(views) == n + 1 else None
+        self._answer = (views[n].dtype, views[n].shape) if len(views) == n + 1 else None
+        self._tables: list[object] = []
         step = function(self._memory.address, release_gil=True, args=6)
         cuts = [units * part // threads for part in range(threads + 1)]
         parts = [self._part(step, first, end) for first, end in pairwise(cuts) if first < end]
@@ -83,10 +86,10 @@ class StreamPool:
         row = first * self._memory.unit
         at = [block[row:].ctypes.data for block in self._blocks]
         n = len(self._in_views)
-        # the tables live as long as the function that holds them
         tables = [(ctypes.c_void_p * max(1, len(side)))(*side) for side in (at[:n], at[n:])]
+        self._tables += tables
         where = self._weights.ctypes.data, self._memory.memory[first:].ctypes.data, self._active[row:].ctypes.data
-        return partial(step, *where, *tables, end - first)
+        return partial(step, *where, *map(ctypes.addressof, tables), end - first)
 
     def __repr__(self) -> str:
         return f"<StreamPool {self.engine.name}: {int(self._active.sum())} of {self.slots} slots joined, {self.way}>"
@@ -128,9 +131,7 @@ class StreamPool:
         The result has one row per slot, zeros where a slot is free. Raises InputError; NonFiniteError where the policy is
         "raise": the slots named in the message kept their state, the others made their step.
         """
-        if out is not None and (
-            len(self._out_views) != 1 or (out.dtype, out.shape) != (self._out_views[0].dtype, self._out_views[0].shape)
-        ):
+        if out is not None and (self._answer is None or (out.dtype, out.shape) != self._answer):
             raise InputError(f"out is {out.dtype}{list(out.shape)}, which is not the model's single output, one row per slot")
         if X is not None:
             if type(X) is np.ndarray and (X.dtype, X.shape) == self._frames:
@@ -140,8 +141,10 @@ class StreamPool:
         if self._run():
             self._refuse()
         if out is not None:
-            out[...] = self._out_views[0]
+            out[...] = self._single
             return out
+        if self._single is not None:
+            return self._single if X is None else self._single.copy()
         return self._ports.result(self._out_views if X is None else [view.copy() for view in self._out_views])
 
     def _take(self, X: Frames) -> None:
