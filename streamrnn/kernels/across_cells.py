@@ -23,7 +23,7 @@ from streamrnn.kernels.cells import (
     lstm_units,
 )
 from streamrnn.kernels.dense import Eight
-from streamrnn.kernels.simd import LANES, Vec, fma, splat, vload, vstore
+from streamrnn.kernels.simd import LANES, Vec, fma, splat, vload
 
 #: products from which on turning the sums around takes less time than idle lanes
 ENOUGH = 64
@@ -43,24 +43,49 @@ def products(
 
 
 @device
-def add_gate(n: i64, w: f32p, o: i64, step: i64, x: f32p, at: i64, units: i64, z: f32p, zo: i64) -> None:
-    """What x [n] adds to one gate of 16 hidden units, of which the first `units` are wanted, eight at a time: the weights of
-    input k begin at w[o + k * step], the sums lie in z from element zo on."""
-    for first in range(0, units, 8):
-        i = zo + first
-        s0, s1, s2, s3 = from_lanes(z, i), from_lanes(z, i + 1), from_lanes(z, i + 2), from_lanes(z, i + 3)
-        s4, s5, s6, s7 = from_lanes(z, i + 4), from_lanes(z, i + 5), from_lanes(z, i + 6), from_lanes(z, i + 7)
-        for k in range(n):
-            v = from_lanes(x, at + k)
-            s0, s1, s2, s3, s4, s5, s6, s7 = products(w, o + k * step + first, v, s0, s1, s2, s3, s4, s5, s6, s7)
-        to_lanes(z, i, s0)
-        to_lanes(z, i + 1, s1)
-        to_lanes(z, i + 2, s2)
-        to_lanes(z, i + 3, s3)
-        to_lanes(z, i + 4, s4)
-        to_lanes(z, i + 5, s5)
-        to_lanes(z, i + 6, s6)
-        to_lanes(z, i + 7, s7)
+def add_products(
+    n: i64, w: f32p, o: i64, step: i64, x: f32p, at: i64,
+    s0: Vec, s1: Vec, s2: Vec, s3: Vec, s4: Vec, s5: Vec, s6: Vec, s7: Vec,
+) -> Eight:  # fmt: skip
+    """What x [n] from element `at` on adds to one gate of eight units; the weights of input k begin at w[o + k * step]."""
+    for k in range(n):
+        v = from_lanes(x, at + k)
+        s0, s1, s2, s3, s4, s5, s6, s7 = products(w, o + k * step, v, s0, s1, s2, s3, s4, s5, s6, s7)
+    return s0, s1, s2, s3, s4, s5, s6, s7
+
+
+@device
+def load_eight(z: f32p, i: i64) -> Eight:
+    """Elements i .. i + 7 of interleaved memory."""
+    s0, s1, s2, s3 = from_lanes(z, i), from_lanes(z, i + 1), from_lanes(z, i + 2), from_lanes(z, i + 3)
+    return s0, s1, s2, s3, from_lanes(z, i + 4), from_lanes(z, i + 5), from_lanes(z, i + 6), from_lanes(z, i + 7)
+
+
+@device
+def store_eight(z: f32p, i: i64, s0: Vec, s1: Vec, s2: Vec, s3: Vec, s4: Vec, s5: Vec, s6: Vec, s7: Vec) -> None:
+    """The reverse of `load_eight`."""
+    to_lanes(z, i, s0)
+    to_lanes(z, i + 1, s1)
+    to_lanes(z, i + 2, s2)
+    to_lanes(z, i + 3, s3)
+    to_lanes(z, i + 4, s4)
+    to_lanes(z, i + 5, s5)
+    to_lanes(z, i + 6, s6)
+    to_lanes(z, i + 7, s7)
+
+
+@device
+def add_gate(
+    units: i64, z: f32p, zo: i64, step: i64, w: f32p,
+    n: i64, o: i64, x: f32p, at: i64, m: i64, r: i64, h: f32p, ho: i64,
+) -> None:  # fmt: skip
+    """What x [n], with weights from w[o] on, and then h [m], with weights from w[r] on, add to one gate of 16 hidden units, of
+    which the first `units` are wanted: eight at a time. The sums lie in z from element zo on."""
+    for u in range(0, units, 8):
+        s0, s1, s2, s3, s4, s5, s6, s7 = load_eight(z, zo + u)
+        s0, s1, s2, s3, s4, s5, s6, s7 = add_products(n, w, o + u, step, x, at, s0, s1, s2, s3, s4, s5, s6, s7)
+        s0, s1, s2, s3, s4, s5, s6, s7 = add_products(m, w, r + u, step, h, ho, s0, s1, s2, s3, s4, s5, s6, s7)
+        store_eight(z, zo + u, s0, s1, s2, s3, s4, s5, s6, s7)
 
 
 @device
@@ -73,30 +98,33 @@ def turn(z: f32p, at: i64) -> None:
 
 
 @device
-def add_gate_for_eight(n: i64, w: f32p, o: i64, step: i64, x: f32p, at: i64, units: i64, z: f32p, zo: i64) -> None:
+def add_rows(
+    n: i64, w: f32p, o: i64, step: i64, x: f32p, at: i64,
+    s0: Vec, s1: Vec, s2: Vec, s3: Vec, s4: Vec, s5: Vec, s6: Vec, s7: Vec,
+) -> Eight:  # fmt: skip
+    """`add_products` where a vector holds the 16 units of one of eight streams."""
+    for k in range(n):
+        v = vload(w, o + k * step)
+        s0, s1, s2, s3, s4, s5, s6, s7 = products(x, (at + k) * LANES, v, s0, s1, s2, s3, s4, s5, s6, s7)
+    return s0, s1, s2, s3, s4, s5, s6, s7
+
+
+@device
+def add_gate_for_eight(
+    units: i64, z: f32p, zo: i64, step: i64, w: f32p,
+    n: i64, o: i64, x: f32p, at: i64, m: i64, r: i64, h: f32p, ho: i64,
+) -> None:  # fmt: skip
     """`add_gate` for eight streams, in lanes 0 .. 7: a vector holds the units of one stream, so that no lane is idle. The other
     lanes of z are not computed."""
-    if n < ENOUGH:
-        add_gate(n, w, o, step, x, at, units, z, zo)
+    if n + m < ENOUGH:
+        add_gate(units, z, zo, step, w, n, o, x, at, m, r, h, ho)
         return
-    i = zo * LANES
-    turn(z, i)
-    s0, s1, s2, s3 = vload(z, i), vload(z, i + LANES), vload(z, i + 2 * LANES), vload(z, i + 3 * LANES)
-    i += 4 * LANES
-    s4, s5, s6, s7 = vload(z, i), vload(z, i + LANES), vload(z, i + 2 * LANES), vload(z, i + 3 * LANES)
-    for k in range(n):
-        v, j = vload(w, o + k * step), (at + k) * LANES
-        s0, s1, s2, s3, s4, s5, s6, s7 = products(x, j, v, s0, s1, s2, s3, s4, s5, s6, s7)
-    vstore(z, i, s4)
-    vstore(z, i + LANES, s5)
-    vstore(z, i + 2 * LANES, s6)
-    vstore(z, i + 3 * LANES, s7)
-    i -= 4 * LANES
-    vstore(z, i, s0)
-    vstore(z, i + LANES, s1)
-    vstore(z, i + 2 * LANES, s2)
-    vstore(z, i + 3 * LANES, s3)
-    turn(z, i)
+    turn(z, zo * LANES)
+    s0, s1, s2, s3, s4, s5, s6, s7 = load_eight(z, zo)
+    s0, s1, s2, s3, s4, s5, s6, s7 = add_rows(n, w, o, step, x, at, s0, s1, s2, s3, s4, s5, s6, s7)
+    s0, s1, s2, s3, s4, s5, s6, s7 = add_rows(m, w, r, step, h, ho, s0, s1, s2, s3, s4, s5, s6, s7)
+    store_eight(z, zo, s0, s1, s2, s3, s4, s5, s6, s7)
+    turn(z, zo * LANES)
 
 
 @device
@@ -135,9 +163,8 @@ def lstm(
                     for i in range(size):
                         to_lanes(z, i, read_start(start, row * s_row + o + i))
                     for gate in range(4):
-                        i = gate * LANES
-                        add_gate(own, w, r + i, size, x, row * n_in, units, z, i)
-                        add_gate(n_hidden, w, r + n_in * size + i, size, old, b * n_hidden, units, z, i)
+                        i, there = gate * LANES, r + n_in * size + gate * LANES
+                        add_gate(units, z, i, size, w, own, r + i, x, row * n_in, n_hidden, there, old, b * n_hidden)
                     at = ho + b * n_hidden + first
                     for u in range(units):
                         cell, new = lstm_units(
@@ -172,12 +199,10 @@ def gru(
                     for i in range(size):
                         to_lanes(z, i, read_start(start, row * s_row + o + i))
                     spread_lanes(z, size, inner, (d * n_tiles + tile) * LANES, LANES)
-                    for gate in range(3):
-                        i = gate * LANES
-                        add_gate(own, w, r + i, size, x, row * n_in, units, z, i)
-                    for gate in range(3):
-                        i = gate * LANES
-                        add_gate(n_hidden, w, r + n_in * size + i, size, old, b * n_hidden, units, z, LANES + i)
+                    for gate in range(4):
+                        i, there = gate * LANES, r + n_in * size + (gate - 1) * LANES
+                        n, m = own if gate < 3 else 0, n_hidden if gate > 0 else 0
+                        add_gate(units, z, i, size, w, n, r + i, x, row * n_in, m, there, old, b * n_hidden)
                     at = ho + b * n_hidden + first
                     for u in range(units):
                         gate_z = act_f(clipped(from_lanes(z, LANES + u), clip), alpha_f, beta_f)
