@@ -70,6 +70,8 @@ PLANS = {
     "LogSoftmax": step_plan("LogSoftmax", (2, 5)),
     "ReduceMean, rows": step_plan("ReduceMean", (2, 21), np.array([1])),
     "ReduceSumSquare, columns": step_plan("ReduceSumSquare", (19, 3), np.array([0])),
+    "LayerNormalization": step_plan("LayerNormalization", (2, 19), floats(1, 19), floats(2, 19)),
+    "InstanceNormalization": step_plan("InstanceNormalization", (2, 3, 18), floats(1, 3), floats(2, 3)),
     "Transpose": step_plan("Transpose", (2, 3, 4), perm=(2, 0, 1)),
     "Add of a row": step_plan("Add", (4, 3), floats(1, 3)),
     "Gather": step_plan("Gather", (5, 3), np.array([4, 0]), axis=0),
@@ -119,9 +121,7 @@ def refusal(plan: StepPlan) -> str:
 
 def test_what_has_no_lanes_is_said_with_the_node_and_the_reason() -> None:
     assert "'y' is int64; lanes hold float32" in refusal(step_plan("ArgMax", (1, 4), axis=1))
-    assert "node 'node': kernel layer_norm has no counterpart across streams" in refusal(
-        step_plan("LayerNormalization", (2, 4), floats(1, 4), floats(2, 4))
-    )
+    assert "node 'node': kernel hardmax has no counterpart across streams" in refusal(step_plan("Hardmax", (2, 4)))
     peepholes = (floats(1, 1, 12, 4), floats(2, 1, 12, 3), floats(3, 1, 24), None, None, None, floats(4, 1, 9))
     reason = refusal(step_plan("LSTM", (1, 1, 4), *peepholes, hidden_size=3))
     assert "node 'node': lstm across streams takes no use_peephole" in reason
