@@ -62,7 +62,7 @@ class _Group:
         self.plan = plan
         self.eight = eight
         self.buffers = [(space, slot if space == "weights" else _wider(slot)) for space, slot in plan.buffers]
-        self.arena_bytes = plan.arena_bytes * LANES
+        self.arena_bytes = plan.step_bytes * LANES
         self.buffers.append(("state", Slot(0, HEADER * LANES)))
         self.headers = Place(len(self.buffers) - 1, DType.I64)
 

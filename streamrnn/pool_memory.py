@@ -52,7 +52,7 @@ class Rows(PoolMemory):
         self._layout = engine.layout
         self._weights = engine.layout.weights
         self._init = function(engine.step.init, release_gil=False, args=2)
-        self.memory = aligned_bytes(slots * self._layout.arena_bytes).reshape(slots, -1)
+        self.memory = aligned_bytes(slots * self._layout.step_bytes).reshape(slots, -1)
         self.address = engine.step.pool
 
     def header(self, slot: int) -> Header:
