@@ -72,10 +72,11 @@ def build_pool(plan: StepPlan, notify: Callable[[str], None] = lambda text: None
 
 def _object(driver: str, kernels: list[Kernel], notify: Callable[[str], None]) -> tuple[bytes, str, bool]:
     """(object file, key, whether it was in the cache) of a driver and its kernels for this CPU. Raises StreamRNNError."""
+    from streamrnn.codegen.flush import flush_text
     from streamrnn.codegen.library import compile_missing
 
     cpu, features = host()
-    text = f"{driver}\n{registers(features)}"
+    text = "\n".join([driver, registers(features), flush_text(_llvm().get_default_triple())])
     key = _key(text, kernels, cpu, features)
     code = cached_object(key)
     if code is not None:

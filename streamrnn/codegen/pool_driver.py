@@ -21,6 +21,14 @@ _KERNELS = (
     slots.count,
 )  # fmt: skip
 
+_ARGUMENTS = "ptr %weights, ptr %memory, ptr %slots, ptr %inputs, ptr %outputs, i64 %groups"
+#: `lanes` around `groups`, as `run` around `steps` in `driver`
+_FLUSHED = (
+    f"define i64 @{LANES_STEP}({_ARGUMENTS}) {{\n"
+    f"  %mode = call i64 @flush()\n  %refused = call i64 @groups({_ARGUMENTS})\n"
+    "  call void @unflush(i64 %mode)\n  ret i64 %refused\n}"
+)
+
 
 def pool_kernels(plan: StepPlan) -> list[Kernel]:
     """All kernels that the pool's driver calls."""
@@ -43,7 +51,8 @@ class _Pool(Items):
         declared.append("declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
         declared.append("declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
         body = self._lanes()
-        return "\n".join([*declared, transpose_text(), *self.functions, body, KEPT_LOOP])
+        flushed = [_FLUSHED] if self.plan.states else []
+        return "\n".join([*declared, transpose_text(), *self.functions, body, *flushed, KEPT_LOOP])
 
     def run(self, kernel: Kernel, *args: int | str) -> str:
         """A call of one of `slots`; numbers are sizes, texts are pointers. The name of its result."""
@@ -54,6 +63,7 @@ class _Pool(Items):
         return name
 
     def _lanes(self) -> str:
+        head = "define internal i64 @groups" if self.plan.states else f"define i64 @{LANES_STEP}"
         plan, words = self.plan, (self.plan.state_bytes // LANES - HEADER) // 4
         self.run(slots.keep, words, "%active", "%live", "%spare", "%kept")
         back = self.take_lines()
@@ -71,7 +81,7 @@ class _Pool(Items):
         self.run(slots.count, "%live", "%arena")
         self.emit("%stay = icmp eq i64 %refused, 0\n  br i1 %stay, label %next, label %back")
         return (
-            f"define i64 @{LANES_STEP}(ptr %weights, ptr %memory, ptr %slots, ptr %inputs, ptr %outputs, i64 %groups) {{\n"
+            f"{head}({_ARGUMENTS}) noinline {{\n"
             f"entry:\n  %bad = alloca [{LANES} x i64]\n  %live = alloca [{LANES} x i8]\n"
             "  %some = icmp sgt i64 %groups, 0\n  br i1 %some, label %loop, label %end\n"
             "loop:\n  %i = phi i64 [0, %entry], [%i1, %next]\n  %total = phi i64 [0, %entry], [%total1, %next]\n"
