@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from contract import Contract
@@ -15,9 +16,14 @@ from streamrnn_converters import convert
 from streamrnn_converters.passes.narrow import narrow
 
 from streamrnn.codegen.driver import driver_kernels
+from streamrnn.codegen.pool_driver import pool_kernels
+from streamrnn.errors import UnsupportedError
 from streamrnn.ir.graph import Graph
 from streamrnn.ir.verify import verify
 from streamrnn.kernels._archive import LIST
+from streamrnn.kernels._jit import Kernel
+from streamrnn.lanes import across_streams
+from streamrnn.plan import StepPlan
 from streamrnn.planner import make_plan
 
 TESTS = Path(__file__).resolve().parent
@@ -36,10 +42,18 @@ def graphs() -> Iterator[Graph]:
         yield convert(file)
 
 
+def kernels(plan: StepPlan) -> list[Kernel]:
+    """What a stream of a plan runs, and what pools of its streams run."""
+    found = driver_kernels(plan)
+    with suppress(UnsupportedError):
+        found += [*pool_kernels(across_streams(plan)), *pool_kernels(across_streams(plan, eight=True))]
+    return found
+
+
 def wanted() -> list[str]:
     """Addresses of the kernels of this package that those graphs run, sorted."""
     stored = (narrow(graph, weights) for graph in graphs() for weights in ("f32", "f16", "int8"))
-    found = {kernel.address for graph in stored for kernel in driver_kernels(make_plan(graph))}
+    found = {kernel.address for graph in stored for kernel in kernels(make_plan(graph))}
     return sorted(address for address in found if address.startswith("streamrnn.kernels."))
 
 

@@ -16,9 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     ("errors", "files", "memory", "versions", "ir", "kernels"),
     ("ops",),
-    ("layout", "plan", "scratch", "groups", "blocks", "emit", "planner"),
+    ("layout", "plan", "scratch", "groups", "blocks", "emit", "planner", "lanes"),
     ("codegen",),
-    ("engine", "snapshot", "ports", "calls", "stream", "pool"),
+    ("engine", "snapshot", "ports", "calls", "stream", "pool", "pool_memory"),
     ("export", "bench", "doctor", "demo", "rate", "resample"),
     ("cli",),
 )

@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+import gc
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import ClassVar
+
 import numpy as np
 import pytest
 from contract import floats
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from small import recurrent_engine
+from model_folder import Folder
+from models import conv_gru, packed_step, two_layers
+from small import recurrent_engine, typed
+from streamrnn_converters.passes.align import align
+from streamrnn_converters.passes.streamify import streamify
 
-from streamrnn import InputError, NonFiniteError, Stream, StreamPool
+import streamrnn
+from streamrnn import Engine, InputError, NonFiniteError, SnapshotError, Stream, StreamPool
+from streamrnn.ir.graph import Graph, Node, Stage, State
+from streamrnn.ir.types import DType, TensorType
+from streamrnn.stream import OnNonFinite
 
-ENGINE = recurrent_engine()
-SLOTS = 4
+ENGINE = recurrent_engine(hidden=19)
+#: one group that is full and one that is not
+SLOTS = 18
 
 
 class PoolAgainstStreams(RuleBasedStateMachine):
     """Join, leave, reset, snapshot and step in any order; each joined slot has a Stream as its twin."""
 
-    @initialize()
-    def begin(self) -> None:
-        self.pool = StreamPool(ENGINE, SLOTS)
+    lanes: ClassVar[bool] = True
+
+    @initialize(count=st.integers(0, SLOTS))
+    def begin(self, count: int) -> None:
+        self.pool = StreamPool(ENGINE, SLOTS, lanes=self.lanes)
         self.twins: dict[int, Stream] = {}
         self.seed = 0
+        for _ in range(count):
+            self.join()
 
     @precondition(lambda self: len(self.twins) < SLOTS)
     @rule()
@@ -70,28 +90,215 @@ class PoolAgainstStreams(RuleBasedStateMachine):
             assert set(np.flatnonzero(self.pool.active)) == set(self.twins)
 
 
+class SlotBySlot(PoolAgainstStreams):
+    """The same for a pool without lanes."""
+
+    lanes = False
+
+
 TestPoolAgainstStreams = PoolAgainstStreams.TestCase
-TestPoolAgainstStreams.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestSlotBySlot = SlotBySlot.TestCase
+for _machine in (TestPoolAgainstStreams, TestSlotBySlot):
+    _machine.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+
+
+def joined(engine: Engine, slots: int = SLOTS, **options: object) -> StreamPool:
+    """A pool whose slots are all joined."""
+    pool = StreamPool(engine, slots, **options)  # type: ignore[arg-type]
+    for _ in range(slots):
+        pool.join()
+    return pool
+
+
+def as_dict(engine: Engine, result: object) -> dict[str, np.ndarray]:
+    return result if isinstance(result, dict) else {next(iter(engine.outputs)): result}  # type: ignore[dict-item]
 
 
 def test_a_full_pool_and_unknown_slots_are_refused() -> None:
-    pool = StreamPool(ENGINE, 1)
-    pool.join()
+    pool = joined(ENGINE, 1)
     with pytest.raises(InputError, match="taken"):
         pool.join()
-    with pytest.raises(InputError, match="slot 1"):
-        pool.reset(1)
+    for known in (pool.reset, pool.leave, pool.steps, pool.snapshot):
+        with pytest.raises(InputError, match=r"slot 1 is not one of 0 \.\. 0"):
+            known(1)
     with pytest.raises(InputError, match="one row per slot"):
         pool.step(floats(1, 2, 3))
-    with pytest.raises(InputError, match="at least one"):
+    with pytest.raises(InputError, match="at least one slot"):
         StreamPool(ENGINE, 0)
+    with pytest.raises(InputError, match="at least one thread"):
+        StreamPool(ENGINE, 1, threads=0)
+    with pytest.raises(InputError, match="one row per slot"):
+        pool.step(floats(1, 1, 3), out=np.zeros((1, 3), np.float32))
 
 
-def test_a_bad_frame_in_one_slot_leaves_the_others_stepping() -> None:
-    pool = StreamPool(ENGINE, 2, on_nonfinite="raise")
-    first, second = pool.join(), pool.join()
-    X = floats(3, 2, 3)
-    X[first, 0] = np.nan
-    with pytest.raises(NonFiniteError, match=rf"\[{first}\]"):
-        pool.step(X)
-    assert (pool.steps(first), pool.steps(second)) == (0, 1)
+@pytest.mark.parametrize("lanes", [True, False])
+@pytest.mark.parametrize("policy", ["pass", "raise", "hold", "reset"])
+@pytest.mark.parametrize("model", ["cell", "ring"])
+def test_each_slot_follows_its_policy_alone(model: str, policy: OnNonFinite, lanes: bool) -> None:
+    engine = ENGINE if model == "cell" else ahead_engine()
+    pool = joined(engine, on_nonfinite=policy, lanes=lanes)
+    twins = [Stream(engine, policy) for _ in range(SLOTS)]
+    last = np.zeros_like(pool.outputs["y"])
+    for t in range(6):
+        X = floats(t, *pool.inputs["x"].shape)
+        bad = [] if t in (0, 3) else [2, 15, 16 + t % 2]
+        X[bad, t % 2] = [np.nan, np.inf, -np.inf][: len(bad)]
+        refused = []
+        for slot, twin in enumerate(twins):
+            try:
+                last[slot] = twin.step(X[slot])
+            except NonFiniteError:
+                refused.append(slot)
+        if policy == "raise" and bad:
+            assert refused == bad
+            with pytest.raises(NonFiniteError, match=str(refused).replace("[", r"\[")):
+                pool.step(X)
+        else:
+            pool.step(X)
+        np.testing.assert_array_equal(pool.outputs["y"], last)
+        for slot, twin in enumerate(twins):
+            assert pool.steps(slot) == twin.steps
+            assert pool.snapshot(slot).state == twin.snapshot().state
+
+
+def test_several_inputs_and_outputs_late_ones_and_states_of_the_file(tmp_path: Path) -> None:
+    assert_lanes_are_streams(streamrnn.load(two_layers(tmp_path / "two.onnx")), steps=4)
+    assert_lanes_are_streams(streamrnn.load(packed_step(tmp_path / "packed.onnx")), steps=4)
+    assert_lanes_are_streams(streamrnn.load(conv_gru(tmp_path / "ahead.onnx", pads=[1, 1])), steps=6)
+
+
+@pytest.mark.parametrize("name", ["amp", "sensor", "vad"])
+def test_the_example_models_have_lanes_that_are_their_streams(name: str) -> None:
+    """`vad` has a convolution and a cell behind one that looks ahead: each slot leaves out its own filler."""
+    engine = streamrnn.load(Path(__file__).parent.parent / "examples" / "models" / f"{name}.onnx")
+    assert_lanes_are_streams(engine, steps=6)
+
+
+def test_a_pool_of_eight_has_no_idle_lanes_and_the_bits_of_streams() -> None:
+    assert_lanes_are_streams(recurrent_engine(hidden=67, n_in=70), steps=3, slots=8)
+
+
+def assert_lanes_are_streams(engine: Engine, steps: int, slots: int = SLOTS) -> None:
+    """Outputs and snapshots of each slot are those of a Stream, also where slots begin anew at different times."""
+    pool, twins = joined(engine, slots, lanes=True), [Stream(engine) for _ in range(slots)]
+    for t in range(steps):
+        X = {n: floats(t, slots, *info.shape, scale=0.3) for n, info in engine.inputs.items()}
+        found = as_dict(engine, pool.step(X))
+        for slot, twin in enumerate(twins):
+            one = as_dict(engine, twin.step({n: x[slot] for n, x in X.items()}))
+            for output, value in one.items():
+                np.testing.assert_array_equal(found[output][slot], value)
+            assert pool.snapshot(slot) == twin.snapshot()
+        pool.reset(5 * t % slots)
+        twins[5 * t % slots].reset()
+
+
+def test_lanes_take_denormals_as_a_stream_does() -> None:
+    """h = x + h * 0.3, which an impulse leaves through all denormals."""
+    nodes = Node("Mul", "mul", ("h", "k"), ("less",)), Node("Add", "add", ("less", "x"), ("y",))
+    types = {name: TensorType(DType.F32, (3,)) for name in ("x", "h")}
+    states = (State("h", "h", "y", np.zeros(3, np.float32)),)
+    engine = Engine(typed(Graph("decay", Stage.STEP, ("x",), ("y",), nodes, types, {"k": np.array([0.3], np.float32)}, states)))
+    pool, twin = joined(engine, lanes=True), Stream(engine)
+    x = np.zeros((SLOTS, 3), np.float32)
+    sizes = []
+    for t in range(100):
+        x[:] = t == 0
+        y = twin.step(x[0])
+        np.testing.assert_array_equal(pool.step(x), np.broadcast_to(y, (SLOTS, 3)))
+        sizes.append(float(y[0]))
+    assert sizes[-1] == 0
+    assert min(size for size in sizes if size) < 2.0**-124
+
+
+def ahead_engine() -> Engine:
+    """x [T, 2] -> Conv of 3 taps, of which one looks ahead -> y [T, 3]: a ring for each stream, and an output that lags."""
+    node = Node("Conv", "conv", ("x", "K"), ("y",), {"pads": (1, 1)})
+    types = {"x": TensorType(DType.F32, (1, 2, 8))}
+    graph = typed(Graph("ahead", Stage.SEQUENCE, ("x",), ("y",), (node,), types, {"K": floats(1, 3, 2, 3)}))
+    return Engine(align(streamify(graph, {"x": 2})))
+
+
+def test_a_late_output_is_silent_for_each_slot_alone() -> None:
+    engine = ahead_engine()
+    pool, twins = joined(engine, lanes=True), [Stream(engine) for _ in range(SLOTS)]
+    assert engine.delay == 1
+    for t in range(5):
+        for slot in range(t, SLOTS, 5):
+            pool.reset(slot)
+            twins[slot].reset()
+        X = floats(t, SLOTS, 2) + 3
+        found = pool.step(X)
+        for slot, twin in enumerate(twins):
+            np.testing.assert_array_equal(found[slot], twin.step(X[slot]))
+            assert bool(found[slot].any()) == (twin.steps > 1)
+
+
+def test_views_and_out_hold_what_a_step_returns() -> None:
+    pool, other = joined(ENGINE), joined(ENGINE)
+    X = floats(1, SLOTS, 3)
+    pool.inputs["x"][...] = X
+    view = pool.step()
+    assert view is pool.outputs["y"]
+    out = np.zeros((SLOTS, 2), np.float32)
+    assert other.step(X, out=out) is out
+    np.testing.assert_array_equal(out, view)
+
+
+def test_a_snapshot_moves_between_streams_and_pools_of_both_ways() -> None:
+    stream, lanes, rows = Stream(ENGINE), joined(ENGINE), joined(ENGINE, 2)
+    stream.process(floats(1, 4, 3))
+    lanes.restore(17, stream.snapshot())
+    rows.restore(1, lanes.snapshot(17))
+    assert rows.snapshot(1) == stream.snapshot()
+    assert rows.steps(1) == 4
+    foreign = Stream(recurrent_engine(hidden=4)).snapshot()
+    before = lanes.snapshot(17)
+    with pytest.raises(SnapshotError, match="belongs to the model"):
+        lanes.restore(17, foreign)
+    assert lanes.snapshot(17) == before
+
+
+@pytest.mark.parametrize("lanes", [True, False])
+def test_threads_share_the_slots_and_keep_the_bits(lanes: bool) -> None:
+    slots = 70
+    pools = [joined(ENGINE, slots, threads=n, on_nonfinite="raise", lanes=lanes) for n in (1, 3, 200)]
+    for t in range(4):
+        X = floats(t, slots, 3)
+        for pool in pools:
+            pool.step(X)
+            np.testing.assert_array_equal(pool.outputs["y"], pools[0].outputs["y"])
+    X[[3, 40, 69]] = np.nan
+    for pool in pools:
+        with pytest.raises(NonFiniteError, match=r"\[3, 40, 69\]"):
+            pool.step(X)
+        assert [pool.steps(slot) for slot in (2, 3, 69)] == [5, 4, 4]
+
+
+def test_a_pool_without_threads_starts_none_and_threads_end_with_their_pool() -> None:
+    before = set(threading.enumerate())
+    joined(ENGINE).step(floats(1, SLOTS, 3))
+    assert set(threading.enumerate()) <= before
+    pool = joined(ENGINE, threads=2)
+    pool.step(floats(1, SLOTS, 3))
+    (worker,) = set(threading.enumerate()) - before
+    del pool
+    gc.collect()
+    worker.join(10)
+    assert not worker.is_alive()
+
+
+def test_the_interpreter_ends_while_a_pool_with_threads_is_alive(tmp_path: Path) -> None:
+    code = (
+        "import sys, numpy, streamrnn; pool = streamrnn.StreamPool(streamrnn.load(sys.argv[1]), 40, threads=2); "
+        "pool.join(); print(pool.step(numpy.ones((40, 3), 'f4')).shape)"
+    )
+    path = tmp_path / "m.srnn"
+    ENGINE.save(path)
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == "(40, 2)"
+
+
+@pytest.mark.parametrize("name", ["dtln_2", "silero_v6_ifless", "dprnn_t", "gtcrn_simple"])
+def test_real_models_have_lanes_that_are_their_streams(models: Path, name: str) -> None:
+    assert_lanes_are_streams(Engine(Folder(models).window(name)), steps=3)

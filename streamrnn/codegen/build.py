@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from streamrnn.codegen import elf
-from streamrnn.codegen.abi import INIT, POOL, RUN, STEP
+from streamrnn.codegen.abi import INIT, LANES, POOL, RUN, STEP
 from streamrnn.codegen.cache import cache_folder, keep, touch
 from streamrnn.errors import MissingExtraError
 from streamrnn.versions import compilers
@@ -41,42 +41,68 @@ class Step:
     _owner: Any
 
 
+@dataclass(frozen=True)
+class PoolStep:
+    """Loaded machine code of a pool's groups: the address of the function `lanes` in `codegen.abi`."""
+
+    lanes: int
+    _owner: Any
+
+
 def build(plan: StepPlan, notify: Callable[[str], None] = lambda text: None) -> Step:
     """Machine code for `plan` on this CPU, from the cache where it is there. Raises StreamRNNError."""
     # all ops and kernels, none of which a ready engine needs
-    from streamrnn.codegen.driver import driver_kernels
+    from streamrnn.codegen.driver import driver_kernels, driver_text
+
+    code, key, from_cache = _object(driver_text(plan), driver_kernels(plan), notify)
+    return load_object(code, key, from_cache)
+
+
+def build_pool(plan: StepPlan, notify: Callable[[str], None] = lambda text: None) -> PoolStep:
+    """The same for a plan that `lanes.across_streams` made."""
+    from streamrnn.codegen.pool_driver import pool_kernels, pool_text
+
+    code, key, _ = _object(pool_text(plan), pool_kernels(plan), notify)
+    step = _pools.get(key)
+    if step is None:
+        (lanes,), owner = _load(code, (LANES,))
+        step = _pools[key] = PoolStep(lanes, owner)
+    return step
+
+
+def _object(driver: str, kernels: list[Kernel], notify: Callable[[str], None]) -> tuple[bytes, str, bool]:
+    """(object file, key, whether it was in the cache) of a driver and its kernels for this CPU. Raises StreamRNNError."""
     from streamrnn.codegen.library import compile_missing
 
     cpu, features = host()
-    text, kernels = module_text(plan), driver_kernels(plan)
+    text = module_text(driver)
     key = _key(text, kernels, cpu, features)
     code = cached_object(key)
     if code is not None:
-        return load_object(code, key, from_cache=True)
+        return code, key, True
     compile_missing(kernels, notify)
     notify("linking and optimising")
     code = link(text, kernels, machine(cpu, features))
     _keep(key, code)
-    return load_object(code, key, from_cache=False)
+    return code, key, False
 
 
 def object_code(plan: StepPlan) -> bytes:
     """The object file of `plan` for this CPU, made anew."""
-    from streamrnn.codegen.driver import driver_kernels
+    from streamrnn.codegen.driver import driver_kernels, driver_text
     from streamrnn.codegen.library import compile_missing
 
     kernels = driver_kernels(plan)
     compile_missing(kernels)
-    return link(module_text(plan), kernels, machine(*host()))
+    return link(module_text(driver_text(plan)), kernels, machine(*host()))
 
 
-def module_text(plan: StepPlan) -> str:
-    """The driver of `plan`, and behind it what depends on this CPU."""
+def module_text(driver: str) -> str:
+    """A driver, and behind it what depends on this CPU."""
     from streamrnn.codegen.cpu import primitives
-    from streamrnn.codegen.driver import driver_text
     from streamrnn.codegen.flush import flush_text
 
-    return "\n".join([driver_text(plan), primitives(host()[1]), flush_text(_llvm().get_default_triple())])
+    return "\n".join([driver, primitives(host()[1]), flush_text(_llvm().get_default_triple())])
 
 
 def module_object(text: str, key: str, symbol: str) -> bytes:
@@ -88,7 +114,7 @@ def module_object(text: str, key: str, symbol: str) -> bytes:
     return code
 
 
-def link(text: str, kernels: list[Kernel], machine: Any, exported: tuple[str, ...] = SYMBOLS) -> bytes:
+def link(text: str, kernels: list[Kernel], machine: Any, exported: tuple[str, ...] = (*SYMBOLS, LANES)) -> bytes:
     """One object file from a driver and its kernels, optimised for `machine`; only `exported` names are seen from outside."""
     import llvmlite.binding as llvm
 
@@ -172,6 +198,7 @@ def _jit() -> Any:
 
 
 _loaded: weakref.WeakValueDictionary[str, Step] = weakref.WeakValueDictionary()
+_pools: weakref.WeakValueDictionary[str, PoolStep] = weakref.WeakValueDictionary()
 _loads = itertools.count()
 _for_ever: list[object] = []
 
@@ -180,16 +207,21 @@ def load_object(code: bytes, key: str, from_cache: bool) -> Step:
     """Load an object into this process, once per content."""
     step = _loaded.get(key)
     if step is None:
-        (init, run, once, pool), owner = elf.load(code, SYMBOLS) or _load_by_llvm(code, SYMBOLS)
+        (init, run, once, pool), owner = _load(code, SYMBOLS)
         step = _loaded[key] = Step(init, run, once, pool, from_cache, key, len(code), owner)
     return step
 
 
 def load_for_ever(code: bytes, symbol: str) -> int:
     """Load an object for the rest of the process; the address of its one function."""
-    (address,), owner = elf.load(code, (symbol,)) or _load_by_llvm(code, (symbol,))
+    (address,), owner = _load(code, (symbol,))
     _for_ever.append(owner)
     return address
+
+
+def _load(code: bytes, symbols: tuple[str, ...]) -> tuple[tuple[int, ...], object]:
+    """The addresses of the symbols of an object, and what keeps it loaded."""
+    return elf.load(code, symbols) or _load_by_llvm(code, symbols)
 
 
 def _load_by_llvm(code: bytes, symbols: tuple[str, ...]) -> tuple[tuple[int, ...], object]:

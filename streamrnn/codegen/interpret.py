@@ -49,17 +49,18 @@ class Interpreter:
             dtype = port.type.dtype
             self.read(port.place, port.type.size)[:] = np.asarray(value, dtype.numpy).reshape(-1).view(dtype.stored)
         with np.errstate(all="ignore"):
-            self._run_all(self.plan.calls)
+            self.run_all(self.plan.calls)
         outputs = [self._give(port) for port in self.plan.outputs]
-        self._run_all(self.plan.commit)
+        self.run_all(self.plan.commit)
         self.steps += 1
         return outputs
 
-    def _run_all(self, items: Iterable[Item]) -> None:
+    def run_all(self, items: Iterable[Item]) -> None:
+        """Run items of the plan on the memory as it is."""
         for item in items:
             if isinstance(item, When):
                 if self.read(item.condition, 1)[0] == item.value:
-                    self._run_all(item.calls)
+                    self.run_all(item.calls)
             elif isinstance(item, Repeat):
                 self._repeat(item)
             else:
@@ -72,7 +73,7 @@ class Interpreter:
             if loop.condition is not None and not self.read(loop.condition, 1)[0]:
                 break
             self.at[loop.number] = i
-            self._run_all(loop.calls)
+            self.run_all(loop.calls)
 
     def _run(self, call: Call | Loop | Copy) -> None:
         if isinstance(call, Call):

@@ -12,7 +12,7 @@ from suite.parts import Setup
 from suite.rows import OWN, Row
 
 STREAMS = (1, 8, 64, 512)
-HIDDEN = (32, 128)
+HIDDEN = (8, 32, 128, 256)
 
 
 def rows(setup: Setup) -> Iterator[Row]:
