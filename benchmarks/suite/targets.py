@@ -169,9 +169,9 @@ def start(rows: Sequence[Row]) -> Verdict:
     found = [(o, t, row.get(OWN, "numba")) for row in where(rows, "start") for o, t in [both(row, "seconds")] if o and t]
     if not found:
         return Verdict(what, wanted, "not measured", None)
-    text = "; ".join(
-        f"{own:.2f} s (onnxruntime {theirs:.2f})" + ", numba imported" * bool(numba) for own, theirs, numba in found
-    )
+    ratios = [theirs / own for own, theirs, _ in found]
+    text = f"at most {max(own for own, _, _ in found):.2f} s; onnxruntime takes {min(ratios):.2f}x to {max(ratios):.2f}x"
+    text += ", numba imported" * any(numba for _, _, numba in found)
     return Verdict(what, wanted, text, all(own < 0.35 and own < theirs and not numba for own, theirs, numba in found))
 
 
