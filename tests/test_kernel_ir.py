@@ -19,7 +19,6 @@ from contract import Case, as_dict, close, floats
 from recurrent import cell
 
 from streamrnn import Engine, Stream, kernels
-from streamrnn.codegen import build
 from streamrnn.codegen.build import link, machine
 from streamrnn.codegen.cpu import primitives
 from streamrnn.codegen.driver import driver_kernels, driver_text
@@ -209,7 +208,8 @@ def test_float32_kernels_never_widen(address: str) -> None:
 def test_the_width_of_registers_changes_no_bits(node: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for wide in (0, 1):
-        monkeypatch.setattr(build, "primitives", lambda features, wide=wide: f'@"{ONE_REGISTER}" = constant i8 {wide}')
+        text = f'@"{ONE_REGISTER}" = constant i8 {wide}'
+        monkeypatch.setattr("streamrnn.codegen.cpu.primitives", lambda features, text=text: text)
         engine = Engine(verify(node.graph()))
         x = node.inputs[0]
         assert x is not None

@@ -69,7 +69,7 @@ def _table(name: str, kind: str = "i64") -> str:
 
 #: steps that an array holds, or -1 where it does not fit the port
 _FITS = f"""
-define internal i64 @fits(ptr %api, ptr %port, ptr %array, i64 %leading, i32 %flags) {{
+define internal i64 @fits(ptr %api, ptr %port, ptr %array, i64 %leading, i32 %flags) nounwind {{
 {_api("ndarray")}{_get("%type", "ptr", "%array", TYPE)}  %exact = icmp eq ptr %type, %ndarray
   br i1 %exact, label %look, label %no
 look:
@@ -112,7 +112,7 @@ no:
 """
 
 _EACH = """
-define internal void @each(ptr %objects, i64 %count, ptr %function) {
+define internal void @each(ptr %objects, i64 %count, ptr %function) nounwind {
 entry:
   br label %loop
 loop:
@@ -350,5 +350,5 @@ slow:
 
 def builtin_text(tuple_items: int) -> str:
     """The module; `tuple_items` is where the items of a tuple begin, in bytes."""
-    head = f"define ptr @{BUILTIN}(ptr %self, ptr %args, i64 %given, ptr %names) {{\n"
+    head = f"define ptr @{BUILTIN}(ptr %self, ptr %args, i64 %given, ptr %names) nounwind {{\n"
     return "".join([_FITS, _EACH, head, _arguments(tuple_items), _INPUTS, _OUTPUTS, _RUN])
