@@ -12,7 +12,7 @@ import pytest
 from elementwise import Elementwise, call_plan, loop_plan
 
 from streamrnn.codegen import build as codegen
-from streamrnn.kernels import activations, math, power, trig
+from streamrnn.kernels import math, power, trig
 from streamrnn.kernels._jit import Device, f32, f32p, i64, kernel
 from streamrnn.kernels.simd import LANES, vload, vstore
 from streamrnn.kernels.simd import sqrt as sqrt_
@@ -163,21 +163,6 @@ def test_tanh_and_sigmoid_stay_within_their_bounds(cpu: str) -> None:
     share = Elementwise(loop_plan(unary.bind(function=math.sigmoid), len(x)))(x)
     assert share.max() == 1
     assert share.min() >= np.finfo(np.float32).tiny
-
-
-@kernel
-def gate(x: f32) -> f32:
-    return function(x, x, x)
-
-
-def test_the_sigmoid_of_gates_is_within_its_absolute_error(cpu: str) -> None:
-    x = X[~np.isnan(X)]
-    value = Elementwise(loop_plan(gate.bind(function=activations.gate_sigmoid), len(x)))(x)
-    with np.errstate(all="ignore"):
-        exact = 1 / (1 + np.exp(-x.astype(np.float64)))
-    assert np.abs(value - exact).max() <= 2e-7
-    assert value.min() == 0
-    assert value.max() == 1
 
 
 def test_sqrt_is_correctly_rounded(cpu: str) -> None:
