@@ -72,7 +72,7 @@ def over_sizes(axes: Any, title: str, rows: Sequence[Row]) -> None:
     axes.set_xlabel("hidden units (as many inputs)")
     axes.set_ylabel("microseconds a step")
     axes.grid(True, alpha=0.25)
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(fontsize=8, frameon=False, handlelength=3)
 
 
 def steps(axes: Any, rows: Sequence[Row]) -> None:
