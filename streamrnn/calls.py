@@ -38,6 +38,7 @@ class Boxes:
 
 
 def pointers(addresses: list[int]) -> ctypes.Array[ctypes.c_void_p]:
+    """A table of addresses for compiled code, never empty."""
     return (ctypes.c_void_p * max(1, len(addresses)))(*addresses)
 
 

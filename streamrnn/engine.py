@@ -121,7 +121,7 @@ class Engine:
 
     @property
     def receptive_field(self) -> int | None:
-        value = self.graph.meta.get("receptive_field")
+        value = self.meta.get("receptive_field")
         return value if isinstance(value, int) else None
 
     @property

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from streamrnn.calls import pointers
 from streamrnn.codegen.abi import HEADER_POLICY, HEADER_STEPS
 from streamrnn.codegen.build import function
 from streamrnn.engine import Engine
@@ -64,7 +65,7 @@ class StreamPool:
         self._policy = policy_of(on_nonfinite)
         units, unit = len(self._memory.memory), self._memory.unit
         self._active = np.zeros(units * unit, np.uint8)
-        self._weights = engine.layout.weights
+        self._weights = engine.weights
         self._ports = ports = Ports(engine)
         self._blocks = [np.zeros((units * unit, *lay.port.type.shape), lay.dtype) for lay in (*ports.inputs, *ports.outputs)]
         views = [lay.from_memory(b[:slots]) for lay, b in zip((*ports.inputs, *ports.outputs), self._blocks, strict=True)]
@@ -87,7 +88,7 @@ class StreamPool:
         row = first * self._memory.unit
         at = [block[row:].ctypes.data for block in self._blocks]
         n = len(self._in_views)
-        tables = [(ctypes.c_void_p * max(1, len(side)))(*side) for side in (at[:n], at[n:])]
+        tables = [pointers(side) for side in (at[:n], at[n:])]
         self._tables += tables
         where = self._weights.ctypes.data, self._memory.memory[first:].ctypes.data, self._active[row:].ctypes.data
         return partial(step, *where, *map(ctypes.addressof, tables), end - first)

@@ -50,7 +50,7 @@ class Rows(PoolMemory):
 
     def __init__(self, engine: Engine, slots: int) -> None:
         self._layout = engine.layout
-        self._weights = engine.layout.weights
+        self._weights = engine.weights
         self._init = function(engine.step.init, release_gil=False, args=2)
         self.memory = aligned_bytes(slots * self._layout.step_bytes).reshape(slots, -1)
         self.address = engine.step.pool
@@ -78,7 +78,7 @@ class Groups(PoolMemory):
         from streamrnn.lanes import across_streams
 
         self._layout = engine.layout
-        self._weights = engine.layout.weights
+        self._weights = engine.weights
         turned = across_streams(engine.plan, eight=slots <= GROUP // 2)
         self._step = build_pool(turned)
         self.address = self._step.lanes

@@ -18,6 +18,7 @@ from streamrnn_converters.passes.streamify import streamify
 
 import streamrnn
 from streamrnn import Engine, MissingExtraError, ModelFileError, Stream, StreamRNNError
+from streamrnn.cli.talk import summary
 from streamrnn.codegen import build, elf
 from streamrnn.codegen.build import object_code
 from streamrnn.codegen.cache import cache_folder
@@ -76,6 +77,8 @@ def test_a_ready_engine_gives_its_graph_and_plan_when_asked_though_the_file_is_g
     first, again = streamrnn.load(tmp_path / "m.srnn"), streamrnn.load(tmp_path / "m.srnn")
     (tmp_path / "m.srnn").unlink()
     assert "graph" in first.__dict__
+    assert again.receptive_field == made.receptive_field
+    assert summary(again) == summary(made)
     assert "graph" not in again.__dict__
     assert again.fingerprint == made.fingerprint
     assert fingerprint(again.graph) == made.fingerprint

@@ -69,7 +69,7 @@ def summary(engine: Engine) -> list[tuple[str, str]]:
         ("inputs", inputs or "none"),
         ("outputs", outputs),
         ("delay", _delay(engine, rate)),
-        ("state", f"{number(engine.state_bytes)} in {len(engine.plan.states)} pieces"),
+        ("state", f"{number(engine.state_bytes)} in {len(engine.layout.states)} pieces"),
         ("weights", number(engine.weights_bytes)),
         *(("stored" if k == 0 else "", text) for k, text in enumerate(storage_lines(meta))),
     ]
