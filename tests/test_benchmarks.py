@@ -14,12 +14,16 @@ import pytest
 from suite import targets
 from suite.beside import differences
 from suite.cells import CELLS, CellCase, Session, noise
-from suite.parts import Setup, cells, tails
+from suite.own import engine as own_engine
+from suite.parts import Setup, cells, profile, tails
 from suite.peers import installed, onnxruntime_peer
 from suite.report import Run, held, page, short
-from suite.roofline import Level, Roofline, caches, read
+from suite.roofline import Level, Roofline, caches, flops, read
 from suite.rows import KERNEL, OWN, Row, where
 from suite.timing import abba, medians, ratios
+from suite.why import why
+
+from streamrnn.plan import each
 
 
 class Clock:
@@ -197,3 +201,34 @@ def test_one_cell_is_measured_drawn_and_written(setup: Setup, tmp_path: Path) ->
     assert short(run) in readme.read_text()
     assert (tmp_path / "benchmarks.png").read_bytes()[:4] == b"\x89PNG"
     assert where(rows, "cells", way="step", H=8) == rows[:1]
+
+
+def test_arithmetic_of_a_plan_is_that_of_its_cells(tmp_path: Path) -> None:
+    case = CellCase("GRU", 32, tmp_path)
+    assert flops(own_engine(case, "f32").plan) == case.flops
+
+
+def test_a_kind_of_kernel_left_out_of_a_plan_leaves_the_others(tmp_path: Path) -> None:
+    plan = own_engine(CellCase("LSTM", 32, tmp_path), "f32").plan
+    kinds = {profile.kind(item) for item, _ in each((*plan.calls, *plan.commit))}
+    assert "cells" in kinds
+    rest = profile.with_kinds(plan, kinds - {"cells"})
+    assert {profile.kind(item) for item, _ in each((*rest.calls, *rest.commit))} == kinds - {"cells"}
+    assert flops(rest) == 0
+
+
+def test_a_missed_target_is_explained_by_the_figures_of_its_worst_case() -> None:
+    rows = [
+        cell_row(cell, 32, **{KERNEL: {"ns": 0.5}, "onnxruntime": {"ns": r, "ratio": r}})
+        for cell, r in (("GRU", 9.0), ("LSTM", 6.0))
+    ]
+    [text] = [text for text in why(rows, 100.0, []) if "H<=32" in text]
+    assert "LSTM H=32 is the worst. Its 8192 multiply-adds take 0.164 us" in text
+    assert why([cell_row("LSTM", 32, onnxruntime={"ns": 30.0, "ratio": 30.0})], 100.0, []) == []
+
+
+def test_a_profile_names_what_each_kind_takes() -> None:
+    row = Row("profile", {"model": "m"}, {KERNEL: {"ns": 2000.0, "roofline": 0.5}, "conv": {"share": 0.6, "gflops": 50.0}})
+    assert "| m | 2.00 | 50% | 60% (50 GFLOP/s) |" in page(made([row]), "chart.png")
+    beside_ort = Row("models", {"model": "dprnn_a"}, {OWN: {"ns": 1.0}, "onnxruntime": {"ratio": 2.0}})
+    assert any("conv 60% at 50% of the core" in text for text in why([row, beside_ort], 100.0, []))

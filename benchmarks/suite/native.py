@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import llvmlite.binding as llvm
 
-from streamrnn import Engine
-from streamrnn.codegen.build import host, machine
+from streamrnn.codegen.build import Step, host, machine
 from streamrnn.ir.graph import Array
+from streamrnn.layout import Layout
 from streamrnn.memory import aligned_bytes
 
 #: run(weights, arena, inputs, outputs, 1), n times
@@ -37,22 +37,22 @@ def _loop() -> llvm.ExecutionEngine:
     return engine
 
 
-def in_kernel(engine: Engine, x: Array) -> Callable[[int], int]:
-    """`repeat(n)` makes n steps, at least 1, of a stream of its own; `x` is every frame."""
-    weights, arena = aligned_bytes(engine.plan.weights.nbytes), aligned_bytes(engine.plan.arena_bytes)
-    weights[...] = engine.plan.weights
+def in_kernel(layout: Layout, step: Step, frame: Sequence[Array]) -> Callable[[int], int]:
+    """`repeat(n)` makes n steps, at least 1, of a stream of its own; `frame`, an array for each input, is every frame."""
+    weights, arena = aligned_bytes(layout.weights.nbytes), aligned_bytes(layout.arena_bytes)
+    weights[...] = layout.weights
     arena[...] = 0
-    init = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(engine.step.init)
+    init = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(step.init)
     init(weights.ctypes.data, arena.ctypes.data)
-    outputs = [aligned_bytes(port.type.nbytes) for port in engine.plan.outputs]
-    ins = (ctypes.c_void_p * 1)(x.ctypes.data)
+    outputs = [aligned_bytes(port.type.nbytes) for port in layout.outputs]
+    ins = (ctypes.c_void_p * len(frame))(*(x.ctypes.data for x in frame))
     outs = (ctypes.c_void_p * len(outputs))(*(block.ctypes.data for block in outputs))
     kinds = [*[ctypes.c_void_p] * 5, ctypes.c_int64]
     repeat = ctypes.CFUNCTYPE(ctypes.c_int64, *kinds)(_loop().get_function_address("repeat"))
-    where = (engine.step.run, weights.ctypes.data, arena.ctypes.data, ctypes.addressof(ins), ctypes.addressof(outs))
+    where = (step.run, weights.ctypes.data, arena.ctypes.data, ctypes.addressof(ins), ctypes.addressof(outs))
 
     def steps(n: int) -> int:
         return int(repeat(*where, n))
 
-    steps.owners = (engine, weights, arena, outputs, x, ins, outs)  # the addresses do not keep them
+    steps.owners = (step, weights, arena, outputs, frame, ins, outs)  # the addresses do not keep them
     return steps

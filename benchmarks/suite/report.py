@@ -9,6 +9,7 @@ from typing import Any
 
 from suite.rows import KERNEL, OWN, Row, where
 from suite.targets import Verdict, target, verdicts
+from suite.why import why
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,10 @@ def microseconds(ns: float) -> str:
 
 def number(value: float) -> str:
     return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.2f}"
+
+
+def written(figure: str, value: float) -> str:
+    return f"{value:.0%}" if figure == "roofline" else number(value)
 
 
 def engines(rows: Sequence[Row]) -> list[str]:
@@ -95,7 +100,7 @@ def plain(rows: Sequence[Row]) -> str:
     times = {"ns", "in silence", "p99", "p99.9", "max"}
     for row in rows:
         for name, found in row.figures.items():
-            cells = ["" if f not in found else microseconds(found[f]) if f in times else number(found[f]) for f in figures]
+            cells = ["" if f not in found else microseconds(found[f]) if f in times else written(f, found[f]) for f in figures]
             lines.append([*map(str, row.axes.values()), name, *cells])
     titles = [f"{'p50' if f == 'ns' else f}, us" if f in times else f for f in figures]
     return table([*rows[0].axes, "engine", *titles], lines) + "\n" if lines else "No figures.\n"
@@ -113,6 +118,12 @@ def skips(rows: Sequence[Row]) -> str:
 def summary(found: Sequence[Verdict]) -> str:
     words = {True: "yes", False: "**no**", None: "not measured"}
     return table(["what", "target", "measured", "met"], [[v.what, v.wanted, v.measured, words[v.met]] for v in found])
+
+
+def missed(run: Run) -> list[str]:
+    """The lines on targets that were not met."""
+    reasons = [fill(f"- {text}", LINE, subsequent_indent="  ") for text in why(run.rows, run.gflops, run.levels)]
+    return ["Where a target is missed, the figures say why:", "", *reasons, ""] if reasons else []
 
 
 def roof(run: Run) -> str:
@@ -134,8 +145,23 @@ def how(run: Run) -> str:
     )
 
 
+def profiles(rows: Sequence[Row]) -> str:
+    """A line per model: its step in native code, and the share of each kind of kernel with its GFLOP/s."""
+    rows = [row for row in rows if row.figures]
+    kinds = [name for name in engines(rows) if name != KERNEL]
+    lines = []
+    for row in rows:
+        cells = [*map(str, row.axes.values()), microseconds(row.figures[KERNEL]["ns"]), f"{share(row) or 0:.0%}"]
+        for name in kinds:
+            part, speed = row.get(name, "share"), row.get(name, "gflops")
+            cells.append("" if part is None else f"{part:.0%}" + (f" ({speed:.0f} GFLOP/s)" if speed else ""))
+        lines.append(cells)
+    return table([*rows[0].axes, "in kernel, us", "of the roofline", *kinds], lines) + "\n" if lines else "No figures.\n"
+
+
 SECTIONS = {
     "models": ("Real models, one call of the file, microseconds", beside),
+    "profile": ("Where the time of a step goes", profiles),
     "pool": ("N streams stepped together, microseconds of one step of all", beside),
     "tails": ("Single calls by the clock on the wall", plain),
     "mallocs": ("Allocations of one step", plain),
@@ -147,7 +173,7 @@ SECTIONS = {
 def page(run: Run, chart: str) -> str:
     """docs/benchmarks.md."""
     parts = ["# Benchmarks", "", "Made by `make bench`.", "", how(run), "", f"![{CAPTION}]({chart})", ""]
-    parts += ["## Targets", "", summary(verdicts(run.rows)), ""]
+    parts += ["## Targets", "", summary(verdicts(run.rows)), "", *missed(run)]
     for weights in ("f32", "f16", "int8"):
         chosen = where(run.rows, "cells", weights=weights)
         if not chosen:
@@ -188,4 +214,4 @@ def short(run: Run) -> str:
                 cells.append(f"{best} {microseconds(peers[best])}" if best else "")
         lines.append(cells)
     head = ["H", *(f"{cell}{more}" for cell in ("LSTM", "GRU") for more in ("", ": onnxruntime", ": best other"))]
-    return "\n".join([INTRO, "", table(head, lines), "", how(run), "", summary(verdicts(run.rows))])
+    return "\n".join([INTRO, "", table(head, lines), "", how(run), "", summary(verdicts(run.rows)), "", *missed(run)]).rstrip()

@@ -18,6 +18,7 @@ import numpy as np
 from streamrnn.kernels._jit import f32p, i64, kernel
 from streamrnn.kernels.simd import fma, splat, vload, vstore
 from streamrnn.memory import aligned_bytes
+from streamrnn.plan import Call, StepPlan, each
 from suite.timing import abba
 
 ZERO, HALF = 0.0, 0.5
@@ -133,3 +134,13 @@ def multiply_rate(budget: float) -> float:
 def best(call: Callable[[int], None], x: int, budget: float) -> float:
     """Nanoseconds of one call, the least of the rounds: a limit is what nothing disturbed."""
     return float(abba([(call, x)], budget).min())
+
+
+def flops(plan: StepPlan) -> int:
+    """About how many multiplications and additions the kernels of a step make."""
+    return sum(2 * item.work * times for item, times in each(plan.calls) if isinstance(item, Call))
+
+
+def step_bound(roof: Roofline, plan: StepPlan) -> float:
+    """Nanoseconds of a step at best: its weights read once, or its multiply-adds."""
+    return roof.bound(plan.weights.nbytes, flops(plan))

@@ -13,6 +13,7 @@ from suite.rows import KERNEL, OWN, Row, where
 
 ENHANCERS = ("gtcrn_simple", "ulunas_simple", "bsrnn_xxt", "fspen_a", "lisennet", "dprnn_*", "fastenhancer_*")
 OTHERS = ("silero_*", "dtln_*")
+BLOCK_F32 = "block of 256 frames, f32, vs onnxruntime's sequence run"
 GATED = ("LSTM", "GRU")
 LARGE = (256, 512, 1024)
 #: hidden size -> how many times as long onnxruntime with io-binding is wanted to take, for a step in float32
@@ -122,8 +123,7 @@ def best_peer(row: Row) -> float | None:
 def blocks(rows: Sequence[Row]) -> list[Verdict]:
     chosen = [row for row in where(rows, "cells", weights="f32") if str(row.axes["way"]).startswith("block")]
     found = figures(chosen, "onnxruntime")
-    what = "block of 256 frames, f32, vs onnxruntime's sequence run"
-    return [least(f"{what}: every cell and size", 1.0, found), mean(what, 1.3, found)]
+    return [least(f"{BLOCK_F32}: every cell and size", 1.0, found), mean(BLOCK_F32, 1.3, found)]
 
 
 def kernels(rows: Sequence[Row]) -> Verdict:
@@ -135,11 +135,15 @@ def kernels(rows: Sequence[Row]) -> Verdict:
 
 
 def models(rows: Sequence[Row], names: Sequence[str], wanted: float) -> Verdict:
-    chosen = [row for row in where(rows, "models") if any(fnmatch(str(row.axes["model"]), n) for n in names)]
+    chosen = [row for row in where(rows, "models") if named(str(row.axes["model"]), names)]
     ratios = [r for row in chosen if (r := row.get("onnxruntime", "ratio") or row.get("onnxruntime run", "ratio"))]
     run = figures(chosen, "onnxruntime run")
     note = f" over {len(ratios)} models; vs run {np.exp(np.mean(np.log(run))):.2f}x" if run else ""
     return mean(f"{', '.join(names)} vs onnxruntime io-binding", wanted, ratios, note)
+
+
+def named(model: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch(model, pattern) for pattern in patterns)
 
 
 def mallocs(rows: Sequence[Row]) -> Verdict:

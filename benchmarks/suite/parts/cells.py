@@ -37,7 +37,9 @@ def row(setup: Setup, case: CellCase, weights: str) -> Row:
     if weights != "f32" and "onnxruntime" in setup.peers:
         others["onnxruntime f32"] = setup.peers["onnxruntime"].ways(case, "f32")["onnxruntime"]
     sessions = {OWN: session(case, built), **others}
-    extra = {KERNEL: ((in_kernel(built, noise((case.hidden,))), REPEAT), REPEAT)} if case.steps == 1 else {}
+    extra = {}
+    if case.steps == 1:
+        extra = {KERNEL: ((in_kernel(built.layout, built.step, [noise((case.hidden,))]), REPEAT), REPEAT)}
     figures, wrong = measured(case, weights, sessions, session(case, engine(case, "f32")), setup.budget, extra)
     bound = bound_of(setup.roofline, case, weights)
     for name in (OWN, *extra):

@@ -15,6 +15,7 @@ from streamrnn_converters.draws import random_results
 from streamrnn import Engine, Stream
 from streamrnn.ir.graph import Array
 from suite.parts import Setup
+from suite.roofline import step_bound
 from suite.rows import OWN, Row
 from suite.timing import Side, abba, medians, ratios
 
@@ -68,10 +69,10 @@ def rows(setup: Setup) -> Iterator[Row]:
         return
     folder = Folder(setup.models)
     for name in QUICK if setup.quick else folder.entries:
-        yield row(folder, name, setup.budget)
+        yield row(folder, name, setup)
 
 
-def row(folder: Folder, name: str, budget: float) -> Row:
+def row(folder: Folder, name: str, setup: Setup) -> Row:
     feed, steps = folder.feed(name), min(folder.steps(name), 16)
     engine = Engine(folder.window(name))
     stream, caller = Stream(engine), Caller(folder, name, engine)
@@ -89,9 +90,10 @@ def row(folder: Folder, name: str, budget: float) -> Row:
     except Exception as problem:  # onnxruntime raises many unrelated types
         skipped["onnxruntime"] = f"io-binding: {str(problem).splitlines()[0]}"
     sides["onnxruntime run"] = (each(caller.step), calls)
-    times = abba(list(sides.values()), budget) / steps
+    times = abba(list(sides.values()), setup.budget) / steps
     figures = {n: {"ns": ns, "ratio": r} for n, ns, r in zip(sides, medians(times), ratios(times), strict=True)}
     figures["onnxruntime run"]["error"] = off
+    figures[OWN]["roofline"] = step_bound(setup.roofline, engine.plan) / figures[OWN]["ns"]
     return Row("models", {"model": name}, figures, skipped)
 
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from suite.cells import CellCase, noise
 from suite.own import engine, session
 from suite.parts import Setup
+from suite.parts.cells import bound_of
 from suite.rows import OWN, Row
 from suite.timing import Side
 
@@ -42,7 +43,9 @@ def rows(setup: Setup) -> Iterator[Row]:
             samples = walled(sides, seconds)
         way = "step" if steps == 1 else f"callback of {steps}"
         axes = {"cell": "LSTM", "H": HIDDEN, "way": way, "load": load}
-        yield Row("tails", axes, dict(zip(sessions, map(tail, samples), strict=True)))
+        figures = dict(zip(sessions, map(tail, samples), strict=True))
+        figures[OWN]["roofline"] = steps * bound_of(setup.roofline, case, "f32") / figures[OWN]["ns"]
+        yield Row("tails", axes, figures)
 
 
 @contextmanager
