@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from textwrap import fill
 from typing import Any
 
-from suite.rows import KERNEL, OWN, Row, where
+from suite.rows import KERNEL, OWN, Row, share, where
 from suite.targets import Verdict, target, verdicts
 from suite.why import why
 
@@ -77,11 +77,6 @@ def beside(rows: Sequence[Row]) -> str:
         cells += [f"{share(row) or 0:.0%}"] * roofs + [held(row)] * targets
         lines.append(cells)
     return table([*axes, *names, *["of the roofline"] * roofs, *["target"] * targets], lines) + "\n"
-
-
-def share(row: Row) -> float | None:
-    """The part of the roofline that streamrnn reaches: in native code where that was measured, else from Python."""
-    return row.get(KERNEL, "roofline") or row.get(OWN, "roofline")
 
 
 def held(row: Row) -> str:

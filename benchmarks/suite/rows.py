@@ -31,6 +31,11 @@ class Row:
         return self.figures.get(engine, {}).get(figure)
 
 
+def share(row: Row) -> float | None:
+    """The part of the roofline that streamrnn reaches: in native code where that was measured, else from Python."""
+    return row.get(KERNEL, "roofline") or row.get(OWN, "roofline")
+
+
 def where(rows: Iterable[Row], part: str, **axes: str | int) -> list[Row]:
     """The rows of a part that agree with these axes."""
     return [row for row in rows if row.part == part and all(row.axes.get(k) == v for k, v in axes.items())]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from suite.cells import CELLS
-from suite.rows import KERNEL, OWN, Row, where
-from suite.targets import BLOCK_F32, ENHANCERS, LARGE, STEPS, best_peer, cells, figures, spread, verdicts
+from suite.rows import KERNEL, OWN, Row, share, where
+from suite.targets import BLOCK_F32, ENHANCERS, LARGE, STEPS, best_peer, cells, figures, named, spread, verdicts
 
 WEIGHTS = {"f32": 4, "f16": 2, "int8": 1}
 
@@ -121,7 +121,10 @@ def enhancers(rows: Sequence[Row], gflops: float) -> str:
         speeds = figures(profiles, kind, "gflops")
         arithmetic = f" at {np.median(speeds) / gflops:.0%} of the core's multiply-adds" if np.median(speeds) else ""
         parts.append(f"{kind} {shares[kind]:.0%}{arithmetic}")
-    return f"on average, of the step's time go to {', '.join(parts)} (see the profile in docs/benchmarks.md)."
+    chosen = [row for row in where(rows, "models") if named(str(row.axes["model"]), ENHANCERS) and share(row)]
+    most = [ratio / (share(row) or 1) for row in chosen if (ratio := row.get("onnxruntime", "ratio"))]
+    limit = f" At the roofline itself it were {np.exp(np.mean(np.log(most))):.1f}x." if most else ""
+    return f"on average, of the step's time go to {', '.join(parts)} (see the profile in docs/benchmarks.md).{limit}"
 
 
 def tails(rows: Sequence[Row]) -> str:
