@@ -192,7 +192,7 @@ class _Import:
         lengths = {name: np.full(dims, max(clip), np.int64) for name, dims in self.lengths.items() if clip}
         graph = self.pipeline.fold(self.model, shapes, {**self.bind, **lengths}, self.options.outputs)
         pairs = find_pairs(graph, self.options.pair, self._data(graph, axes))
-        graph = self.pipeline.run("declutter", attach_states(graph, pairs))
+        graph = self.pipeline.run("integers", self.pipeline.run("declutter", attach_states(graph, pairs)))
         if axes and roll:
             graph = self.pipeline.run("reroll", graph)
         graph = self.pipeline.run("cells", graph, max(1, self.options.lookahead) if axes else 0)

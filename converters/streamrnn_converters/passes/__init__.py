@@ -6,7 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 
 from streamrnn.ir.graph import Array, Graph
 from streamrnn_converters.onnx.raw import RawModel
-from streamrnn_converters.passes import align, carry, cells, declutter, finite, fold, fuse, narrow, reroll, split, streamify
+from streamrnn_converters.passes import (
+    align,
+    carry,
+    cells,
+    declutter,
+    finite,
+    fold,
+    fuse,
+    integers,
+    narrow,
+    reroll,
+    split,
+    streamify,
+)
 from streamrnn_converters.state_kind import with_state_kinds
 
 #: fold reads the file; the others rewrite graphs, in this order (window mode has no time to remove)
@@ -14,6 +27,7 @@ PIPELINE: Mapping[str, Callable[..., Graph]] = {
     "fold": fold.fold,
     "finite": finite.check_finite,
     "declutter": declutter.declutter,
+    "integers": integers.integers,
     "reroll": reroll.reroll,
     "cells": cells.recognise_cells,
     "carry": carry.carry,

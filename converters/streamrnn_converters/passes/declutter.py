@@ -7,7 +7,7 @@ nothing. It changes no value of an output beyond the sign of a zero. What nothin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -38,6 +38,7 @@ class View:
         self.constants = dict(graph.constants)
         self.makers: dict[str, Node] = {}
         self.names = Names(graph.types)
+        self.node_names = Names(node.name for node in graph.nodes)
         self.uses = Counter(name for node in graph.nodes for name in node.inputs)
         self.uses.update(graph.results())
 
@@ -65,19 +66,29 @@ class View:
 Rewrite = Callable[[View, Node], Replacement | None]
 
 
-@everywhere
 def declutter(graph: Graph) -> Graph:
-    """The same model with fewer nodes, verified after each rewrite that changed something. Raises GraphError."""
-    if graph.stage is Stage.STEP:
-        raise GraphError(f"graph '{graph.name}' is at stage {graph.stage.value}; declutter runs before streamify")
-    changed = True
-    while changed:
-        changed = False
-        for rewrite in REWRITES:
-            new = _sweep(graph, rewrite)
-            if new is not None:
-                graph, changed = verify(new), True
-    return graph
+    """The same model with fewer nodes. Raises GraphError."""
+    return rewritten(graph, REWRITES)
+
+
+def rewritten(graph: Graph, rewrites: Sequence[Rewrite]) -> Graph:
+    """The graph, and the bodies in it, after `rewrites` until nothing changes, verified after each that changed something.
+    Raises GraphError."""
+
+    @everywhere
+    def run(graph: Graph) -> Graph:
+        if graph.stage is Stage.STEP:
+            raise GraphError(f"graph '{graph.name}' is at stage {graph.stage.value}; declutter runs before streamify")
+        changed = True
+        while changed:
+            changed = False
+            for rewrite in rewrites:
+                new = _sweep(graph, rewrite)
+                if new is not None:
+                    graph, changed = verify(new), True
+        return graph
+
+    return run(graph)
 
 
 # -- rewrites -------------------------------------------------------------------------------------------------------

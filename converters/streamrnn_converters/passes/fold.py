@@ -3,8 +3,8 @@
 In topological order: a node whose inputs are all constants is replaced by its value, which the op's own `reference` gives;
 Shape and its like are constants as soon as the type is known; an If on a constant is replaced by the chosen branch, walked in
 turn, and the other branch is never looked at; Identity is a change of name; bodies of other control ops are walked like the
-graph around them (`control`), sequences are lists that exist during the walk alone (`sequences`). Everything else is typed by
-the op's `infer`.
+graph around them (`control`), sequences are lists that exist during the walk alone (`sequences`), weights of 8 bits that a
+product reads stay as the file stores them (`stored`). Everything else is typed by the op's `infer`.
 
 What goes wrong at a node counts only if an output needs that node. So failures are collected on the way and judged at the end.
 """
@@ -26,7 +26,7 @@ from streamrnn.ir.types import DType, TensorType
 from streamrnn.ir.verify import verify
 from streamrnn_converters.names import Names
 from streamrnn_converters.onnx.raw import RawGraph, RawModel, RawNode, reads
-from streamrnn_converters.passes import control, half, sequences
+from streamrnn_converters.passes import control, half, sequences, stored
 from streamrnn_converters.passes.edit import live_nodes, renamed
 from streamrnn_converters.passes.effort import Budget, effort
 from streamrnn_converters.passes.inputs import Inputs, bind_inputs
@@ -68,6 +68,7 @@ def fold(
     sequences.refuse_results(walk, results)
     walk.nodes = live_nodes(walk.nodes, results)
     walk.judge(wanted, results)
+    stored.restore(walk)
     _check_declared(model, walk, dict(zip(wanted, results, strict=True)))
     return _finish(model, walk, wanted, results)
 
@@ -110,6 +111,7 @@ class Walk:
         self.inputs = inputs
         self.types: dict[str, TensorType] = dict(inputs.types)
         self.constants: dict[str, Array] = {}
+        self.stored: dict[str, Node] = {}  # constant -> the node that gives it from weights of 8 bits
         self.nodes: list[Node] = []
         self.failed: set[str] = set(inputs.problems)
         self.bad_values: dict[str, StreamRNNError] = dict(inputs.problems)
@@ -293,7 +295,8 @@ class Walk:
         )
         if fixed and op.deterministic and self.budget.hold(types) and self.budget.spend(effort(site, types)):
             site = replace(site, outputs=types[: len(node.outputs)])
-            self.enter(node, _evaluate(op, site, types))
+            self.enter(node, evaluated(op, site, types))
+            stored.note(self, node)
             return
         self.nodes.append(node)
         self.types.update((name, type_) for name, type_ in zip(node.outputs, types, strict=False) if name)
@@ -329,7 +332,7 @@ class Walk:
             raise error
 
 
-def _evaluate(op: Op, site: Site, types: Sequence[TensorType]) -> list[Array]:
+def evaluated(op: Op, site: Site, types: Sequence[TensorType]) -> list[Array]:
     """The values of a node whose inputs are constants, in the inferred types."""
     try:
         values = op.reference(site, *site.constants)
