@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from streamrnn.kernels._jit import device, f32, f32p, i8p, i16p, i32, i32p, i64, kernel, u8p
+from streamrnn.kernels._jit import device, f32, f32p, i8p, i32, i32p, i64, kernel, u8p
 from streamrnn.kernels.frames import Frames, over_frames
 from streamrnn.kernels.narrow import (
     UPPER_OFFSET,
@@ -144,24 +144,27 @@ def mend(
             y[to + row * y_row + j] = np.int32(y[to + row * y_row + j] + np.int32(lack[b + j] * total))
 
 
+@over_frames(Frames("rows", {"x": ("rows", "n"), "y": ("rows", "width")}))
 @kernel
-def small_grid(rows: i64, n: i64, x: i16p, y: u8p) -> None:
-    """y [rows][2][width] = the bytes of x [rows][n], whole numbers in -8192 .. 8191."""
-    width = row_width(n)
+def raised(rows: i64, n: i64, width: i64, by: i64, x: i8p, y: u8p) -> None:
+    """y [rows], `width` apart, = x [rows][n], bytes of any kind, plus `by`: 128 where they are signed, else 0."""
     for row in range(rows):
         for k in range(n):
-            q = np.int64(x[row * n + k]) + 8192
-            y[2 * row * width + k] = np.uint8(q >> 7)
-            y[(2 * row + 1) * width + k] = np.uint8(q & 127)
+            y[row * width + k] = np.uint8(np.int64(x[row * n + k]) + by)
 
 
+@over_frames(Frames("rows", {"x": ("rows", "x_row"), "y": ("rows", "n_out")}))
 @kernel
-def product(rows: i64, n_in: i64, n_out: i64, use_lack: i64, w: i8p, totals: i32p, lack: i32p, x: u8p, y: i32p) -> None:
-    """y [rows][n_out] = x [rows], on its grid, times w."""
-    width = row_width(n_in)
-    byte_rows(two_parts, rows, n_in, n_out, w, 0, totals, 0, UPPER_ZERO, x, 0, 2 * width, width, y, 0, n_out)
+def product(
+    rows: i64, n_in: i64, n_out: i64, x_row: i64, by: i64, use_lack: i64,
+    w: i8p, totals: i32p, lack: i32p, zero: i32p, x: u8p, y: i32p,
+) -> None:  # fmt: skip
+    """y [rows][n_out] = (x [rows], `x_row` apart, less `by` and less zero[0]) times w. What lies between n_in and the next
+    multiple of 4 may be anything."""
+    origin = np.int32(zero[0] + by)
+    byte_rows(one_part, rows, n_in, n_out, w, 0, totals, 0, origin, x, 0, x_row, 0, y, 0, n_out)
     if use_lack != 0:
-        mend(rows, n_in, n_out, lack, 0, x, 0, 2 * width, width, y, 0, n_out)
+        mend(rows, n_in, n_out, lack, 0, x, 0, x_row, 0, y, 0, n_out)
 
 
 @device

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamrnn.ir.graph import Array
-from streamrnn.ir.lowering import Lowering, Place
+from streamrnn.ir.lowering import Apply, Lowering, Place, Register
+from streamrnn.ir.op import Site
 from streamrnn.ir.types import DType
-from streamrnn.kernels import byte_conv, byte_products
+from streamrnn.kernels import byte_conv, byte_products, casts
 from streamrnn.kernels.simd import LANES, tiles
 from streamrnn.ops._moves import ints
 
 #: the largest number on the grid of activations
 _MOST = 8191
+_KEEP = casts.cast.typed(x="i64", result="i64")
 
 
 def grid_steps(n: int) -> float:
@@ -63,13 +65,35 @@ def lower_bytes(low: Lowering, rows: int, M: Array, scales: Array, bias: Array, 
     )  # fmt: skip
 
 
-def lower_sums(low: Lowering, rows: int, M: Array, x: Place, y: Place) -> None:
-    """y [rows][outputs], int32, = x [rows][n], int16 in -8192 .. 8191, times M [outputs, n], integers of 9 bits."""
-    (outputs, n), seen = M.shape, low.scratch(DType.U8, rows * row_bytes(M.shape[1]))
+def lower_sums(low: Lowering, rows: int, M: Array, x: Place, zero: Place, y: Place) -> None:
+    """y [rows][outputs], int32, = (x [rows][n] less zero) times M [outputs, n]. x: bytes; zero: from `lower_zero`; M: integers
+    of 9 bits."""
+    (outputs, n), by = M.shape, raised_by(x)
+    row = n
+    if by or n % 4:
+        row = tiles(n) * LANES
+        seen = low.scratch(DType.U8, rows * row)
+        low.call(byte_products.raised.typed(x=x.dtype.pointer), rows, n, row, by, x, seen, work=rows * n)
+        x = seen
     w, totals, lack = pack_bytes(M)
-    low.call(byte_products.small_grid, rows, n, x, seen, work=rows * n)
     places = (low.weight(part) for part in (w, totals, lack))
-    low.call(byte_products.product, rows, n, outputs, int(lack.any()), *places, seen, y, work=rows * n * outputs)
+    work = rows * n * outputs
+    low.call(byte_products.product, rows, n, outputs, row, by, int(lack.any()), *places, zero, x, y, work=work)
+
+
+def raised_by(x: Place) -> int:
+    """What makes bytes uint8."""
+    return 128 if x.dtype is DType.I8 else 0
+
+
+def lower_zero(site: Site, low: Lowering, index: int) -> Place:
+    """The single zero point in input `index`, 0 where that is left out, as an int32."""
+    value = site.const(index) if site.has(index) else np.zeros(1, np.int32)
+    if value is not None:
+        return low.weight(value.astype(np.int32).reshape(1))
+    zero = low.scratch(DType.I32, 1)
+    low.loop((1,), [(low.input(index), (0,))], [Apply(_KEEP, (Register(0),), DType.I32)], zero)
+    return zero
 
 
 @dataclass(frozen=True)
@@ -82,16 +106,19 @@ class ByteFilters:
     offsets: Sequence[int]
     W: Array
 
-    def lower_sums(self, low: Lowering, x: Place, y: Place) -> None:
-        """y, int32, = the sums of x, int16 in -8192 .. 8191."""
+    def lower_sums(self, low: Lowering, x: Place, y: Place, zero: Place | None = None) -> None:
+        """y, int32, = the sums of x, int16 in -8192 .. 8191; or of bytes less `zero`, from `lower_zero`."""
         (batch, height, width), (groups, c_out, n) = self.sizes, self.W.shape
         w, totals, lack = (np.concatenate(parts) for parts in zip(*map(pack_bytes, self.W), strict=True))
-        seen, sums = low.scratch(DType.U8, width * row_bytes(n)), low.scratch(DType.I32, width * c_out)
-        low.call(
-            byte_conv.conv, batch, groups, c_out, n, height, width, *self.steps, int(lack.any()),
-            *(low.weight(part) for part in (w, totals, lack)), low.weight(ints(self.offsets)), x, y, seen, sums,
-            work=batch * groups * c_out * n * height * width,
-        )  # fmt: skip
+        sizes = batch, groups, c_out, n, height, width, *self.steps
+        weights = *(low.weight(part) for part in (w, totals, lack)), low.weight(ints(self.offsets))
+        scratch = low.scratch(DType.U8, width * row_bytes(n)), low.scratch(DType.I32, width * c_out)
+        use_lack, work = int(lack.any()), batch * groups * c_out * n * height * width
+        if zero is None:
+            low.call(byte_conv.conv, *sizes, use_lack, *weights, x, y, *scratch, work=work)
+        else:
+            kernel = byte_conv.conv_of_bytes.typed(x=x.dtype.pointer)
+            low.call(kernel, *sizes, raised_by(x), use_lack, *weights, zero, x, y, *scratch, work=work)
 
     def lower(self, low: Lowering, scales: Array, bias: Array, x: Place, y: Place) -> None:
         """y = the convolution of x, all floats, with W * scales, plus bias; both [channels]."""

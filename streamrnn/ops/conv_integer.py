@@ -24,7 +24,7 @@ from streamrnn.ir.lowering import Lowering, Place
 from streamrnn.ir.op import Op, Site, Streamed, register
 from streamrnn.ir.types import DType, StreamType, TensorType
 from streamrnn.kernels import integer
-from streamrnn.ops._bytes import ByteFilters
+from streamrnn.ops._bytes import ByteFilters, lower_sums, lower_zero
 from streamrnn.ops._filters import check_dimensions, pair
 from streamrnn.ops._integer import check_bytes, check_scale, emit_requantized, less_zero, requantized, wrapped
 from streamrnn.ops._moves import contiguous, copy_box, fill, ints
@@ -94,13 +94,15 @@ class _Conv(Op):
         check_dimensions(site, s, 2)
         if site.type(0).size == 0:
             return
-        zero = (low.input(self.x_zero), [0] * len(x)) if site.has(self.x_zero) else None
-        place = less_zero(low, low.input(0), x, contiguous(x), zero)
+        fixed, place, outside = self.fixed(site), low.input(0), self.outside(site, low)
+        if fixed is None:
+            place = less_zero(low, place, x, contiguous(x), (outside, [0] * len(x)))
+            outside = low.weight(np.zeros(1, np.int16))
         full = [n + before + after for n, before, after in zip(x[2:], s.begin, s.end, strict=True)]
         whole = (*x[:2], *full)
         if whole != x:
-            wide, steps = low.scratch(DType.I16, prod(whole)), contiguous(whole)
-            fill(low, np.zeros(1, np.int16), prod(whole), wide)
+            wide, steps = low.scratch(place.dtype, prod(whole)), contiguous(whole)
+            fill(low, outside, prod(whole), wide)
             start = sum(before * step for before, step in zip(s.begin, steps[2:], strict=True))
             copy_box(low, x, place, contiguous(x), wide.at(start), steps)
             place = wide
@@ -109,10 +111,13 @@ class _Conv(Op):
         c, i, j = np.indices((w[1], *pair(w[2:], 1)))
         offsets = (c * area + i * dilations[0] * columns + j * dilations[1]).ravel()
         distances = x[1] * area, w[1] * area, strides[0] * columns, strides[1]
-        fixed = self.fixed(site)
         if fixed is not None:
-            out = pair(s.out, 1)
-            ByteFilters((x[0], *out), distances, offsets.tolist(), fixed.reshape(groups, -1, n)).lower_sums(low, place, y)
+            zero = lower_zero(site, low, self.x_zero)
+            if groups == prod(s.out) == 1 and n == prod(whole[1:]):  # a filter meets all there is
+                lower_sums(low, x[0], fixed.reshape(-1, n), place, zero, y)
+                return
+            filters = ByteFilters((x[0], *pair(s.out, 1)), distances, offsets.tolist(), fixed.reshape(groups, -1, n))
+            filters.lower_sums(low, place, y, zero)
             return
         weights = self.weights(site, low)
         low.call(
@@ -122,6 +127,10 @@ class _Conv(Op):
             weights, low.weight(ints(offsets.tolist())), place, y, low.scratch(DType.I16, n),
             work=x[0] * prod(s.out) * w[0] * n,
         )  # fmt: skip
+
+    def outside(self, site: Site, low: Lowering) -> Place:
+        """What pads X: its zero point."""
+        return low.input(self.x_zero) if site.has(self.x_zero) else low.weight(np.zeros(1, site.type(0).dtype.numpy))
 
     def fixed(self, site: Site) -> Array | None:
         """W less its zero points (int64), where it is known."""

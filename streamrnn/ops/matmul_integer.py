@@ -22,7 +22,7 @@ from streamrnn.ir.lowering import Lowering, Place
 from streamrnn.ir.op import Op, Site, Streamed, register
 from streamrnn.ir.types import DType, StreamType, TensorType
 from streamrnn.kernels import integer
-from streamrnn.ops._bytes import lower_sums
+from streamrnn.ops._bytes import lower_sums, lower_zero
 from streamrnn.ops._integer import (
     Shaped,
     check_bytes,
@@ -114,11 +114,12 @@ class _Product(Op):
         if 0 in (a.size, b.size):
             fill(low, np.zeros(1, np.int32), m * n * prod(np.broadcast_shapes(left[:-2], right[:-2])), y)
             return
-        x = less_zero(low, low.input(self.a), left, contiguous(left), self.zero(site, low, self.a, self.a_zero, left))
         B = self.fixed(site)
-        if B is not None and B.ndim < 3:
-            lower_sums(low, prod(left[:-1]), B.reshape(k, n).T, x, y)
+        if B is not None and B.ndim < 3 and not (site.has(self.a_zero) and site.type(self.a_zero).size != 1):
+            zero = lower_zero(site, low, self.a_zero)
+            lower_sums(low, prod(left[:-1]), B.reshape(k, n).T, low.input(self.a), zero, y)
             return
+        x = less_zero(low, low.input(self.a), left, contiguous(left), self.zero(site, low, self.a, self.a_zero, left))
         w = self.columns(site, low, right)
         kernel = integer.product.typed(w=w.dtype.pointer)
         if prod(right[:-2]) == 1:
