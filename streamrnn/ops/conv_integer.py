@@ -26,11 +26,14 @@ from streamrnn.ir.types import DType, StreamType, TensorType
 from streamrnn.kernels import integer
 from streamrnn.ops._bytes import ByteFilters, lower_sums, lower_zero
 from streamrnn.ops._filters import check_dimensions, pair
-from streamrnn.ops._integer import check_bytes, check_scale, emit_requantized, less_zero, requantized, wrapped
+from streamrnn.ops._integer import check_bytes, check_scale, emit_requantized, less_zero, packed, requantized, wrapped
 from streamrnn.ops._moves import contiguous, copy_box, fill, ints
 from streamrnn.ops._spatial import Spatial, over_time, spatial
 from streamrnn.ops._time import only
 from streamrnn.ops.conv import convolved
+
+#: channels of a group from which `byte_products`, which multiplies 16 at a time, is faster than plain loops
+FEW = 4
 
 
 class _Conv(Op):
@@ -94,15 +97,12 @@ class _Conv(Op):
         check_dimensions(site, s, 2)
         if site.type(0).size == 0:
             return
-        fixed, place, outside = self.fixed(site), low.input(0), self.outside(site, low)
-        if fixed is None:
-            place = less_zero(low, place, x, contiguous(x), (outside, [0] * len(x)))
-            outside = low.weight(np.zeros(1, np.int16))
+        place = low.input(0)
         full = [n + before + after for n, before, after in zip(x[2:], s.begin, s.end, strict=True)]
         whole = (*x[:2], *full)
         if whole != x:
             wide, steps = low.scratch(place.dtype, prod(whole)), contiguous(whole)
-            fill(low, outside, prod(whole), wide)
+            fill(low, self.outside(site, low), prod(whole), wide)
             start = sum(before * step for before, step in zip(s.begin, steps[2:], strict=True))
             copy_box(low, x, place, contiguous(x), wide.at(start), steps)
             place = wide
@@ -111,22 +111,23 @@ class _Conv(Op):
         c, i, j = np.indices((w[1], *pair(w[2:], 1)))
         offsets = (c * area + i * dilations[0] * columns + j * dilations[1]).ravel()
         distances = x[1] * area, w[1] * area, strides[0] * columns, strides[1]
-        if fixed is not None:
-            zero = lower_zero(site, low, self.x_zero)
-            if groups == prod(s.out) == 1 and n == prod(whole[1:]):  # a filter meets all there is
-                lower_sums(low, x[0], fixed.reshape(-1, n), place, zero, y)
-                return
+        fixed, zero, per_group = self.fixed(site), lower_zero(site, low, self.x_zero), w[0] // groups
+        alone = prod(s.out) == 1 and groups * n == prod(whole[1:])  # a filter meets all that its group has
+        work = x[0] * prod(s.out) * w[0] * n
+        if fixed is not None and groups == 1 and alone:
+            lower_sums(low, x[0], fixed.reshape(-1, n), place, zero, y)
+        elif fixed is not None and per_group >= FEW:
             filters = ByteFilters((x[0], *pair(s.out, 1)), distances, offsets.tolist(), fixed.reshape(groups, -1, n))
             filters.lower_sums(low, place, y, zero)
-            return
-        weights = self.weights(site, low)
-        low.call(
-            integer.conv.typed(w=weights.dtype.pointer),
-            x[0], groups, w[0] // groups, n, *pair(s.out, 1),
-            *distances,
-            weights, low.weight(ints(offsets.tolist())), place, y, low.scratch(DType.I16, n),
-            work=x[0] * prod(s.out) * w[0] * n,
-        )  # fmt: skip
+        elif fixed is not None and alone:
+            weights = low.weight(np.ascontiguousarray(packed(fixed).reshape(groups, per_group, n).transpose(1, 2, 0)))
+            kernel = integer.whole_filters.typed(w=weights.dtype.pointer, x=place.dtype.pointer)
+            low.call(kernel, x[0], groups, per_group, n, weights, zero, place, y, work=work)
+        else:
+            weights = self.weights(site, low) if fixed is None else low.weight(packed(fixed))
+            kernel = integer.conv.typed(w=weights.dtype.pointer, x=place.dtype.pointer)
+            sizes = x[0], groups, per_group, n, *pair(s.out, 1), *distances
+            low.call(kernel, *sizes, weights, low.weight(ints(offsets.tolist())), zero, place, y, work=work)
 
     def outside(self, site: Site, low: Lowering) -> Place:
         """What pads X: its zero point."""
