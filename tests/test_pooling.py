@@ -16,6 +16,12 @@ class TestMaxPool(Contract):
     cases = [  # noqa: RUF012
         Case("MaxPool", (floats(1, 1, 3, 12) - 3,), {"kernel_shape": (3,), "pads": (1, 1)}, time={0: 2}),
         Case("MaxPool", (floats(2, 1, 3, 12),), {"kernel_shape": (2,), "strides": (2,), "dilations": (2,)}, time={0: 2}),
+        Case(
+            "MaxPool",
+            (-np.arange(1, 37, dtype=np.int8).reshape(1, 3, 12),),
+            {"kernel_shape": (3,), "pads": (2, 0)},
+            time={0: 2},
+        ),
         Case("MaxPool", (floats(3, 2, 3, 11),), {"kernel_shape": (3,), "strides": (2,), "ceil_mode": 1, "pads": (1, 1)}),
         Case(
             "MaxPool",

@@ -42,9 +42,7 @@ _ORDERED = (DType.F32, DType.F64, DType.I8, DType.U8)
 
 
 class Pool(Op):
-    """A sliding window. fill: what it meets before the first frame of a stream."""
-
-    fill = 0.0
+    """A sliding window."""
 
     def infer(self, site: Site) -> tuple[TensorType, ...]:
         require_f32(site, 0)
@@ -88,7 +86,11 @@ class Pool(Op):
             return Streamed((x,))
         window = self._window(site)
         self._check_time(site, window, x.axis - 2)
-        return over_time(site, x, window, self.fill)
+        return over_time(site, x, window, self._fill(site))
+
+    def _fill(self, site: Site) -> float:
+        """What a window meets before the first frame of a stream."""
+        return 0.0
 
     def _check_time(self, site: Site, window: Spatial, d: int) -> None:
         """NotStreamableError where the window over spatial axis d has no counterpart in a stream."""
@@ -123,7 +125,6 @@ class MaxPool(Pool):
     """See the module's text."""
 
     name = "MaxPool"
-    fill = -np.inf
 
     def infer(self, site: Site) -> tuple[TensorType, ...]:
         if site.type(0).dtype not in _ORDERED:
@@ -136,6 +137,9 @@ class MaxPool(Pool):
 
     def _indexed(self, site: Site) -> bool:
         return len(site.node.outputs) > 1 and bool(site.node.outputs[1])
+
+    def _fill(self, site: Site) -> float:
+        return float(self._lowest(site.type(0).dtype.numpy))
 
     def _lowest(self, dtype: np.dtype[Any]) -> Array:
         return np.array(-np.inf if dtype.kind == "f" else np.iinfo(dtype).min, dtype)
