@@ -20,7 +20,7 @@ from streamrnn.kernels.byte_products import QUAD, UPPER_ZERO, byte_rows, grid_ro
 from streamrnn.kernels.cells import clipped, frame_at, lstm_units, rest, valid_frames
 from streamrnn.kernels.frames import Frames, over_frames
 from streamrnn.kernels.narrow import load_ints, to_real
-from streamrnn.kernels.simd import LANES, Vec, fma, load_lanes, splat, store_lanes, vload
+from streamrnn.kernels.simd import LANES, Vec, fma, load_lanes, splat, store_lanes, vload, vstore
 
 ZERO = np.float32(0)
 #: see `frames`: what a cell has of each frame, and what it uses anew for each
@@ -125,6 +125,51 @@ def gru(
                     gate_r = act_f(clipped(r, clip), alpha_f, beta_f)
                     gate_n = act_g(clipped(fma(gate_r, n, vload(start, i)), clip), alpha_g, beta_g)
                     new = fma(gate_z, load_lanes(h, at, left) - gate_n, gate_n)
+                    store_lanes(h, at, left, new)
+                    store_lanes(y, frame * y_row + at, left, new)
+
+
+@over_frames(Frames("frames", {"start": _START, "y": _Y}, {}, ("h",), (*_HELD, "z", "rh"), _ONLY))
+@kernel
+def gru_reset_first(
+    frames: i64, skip: i64, batch: i64, n_hidden: i64, directions: i64, reverse: i64, s_row: i64, y_row: i64,
+    use_lens: i64, clip: f32, steps: f32,
+    w: i8p, totals: i32p, scales: f32p, wn: i8p, totals_n: i32p, scales_n: f32p, lens: i32p, start: f32p, h: f32p, y: f32p,
+    z: f32p, rh: f32p, seen: u8p, units: f32p, sums: i32p,
+) -> None:  # fmt: skip
+    """`cells.gru_reset_first`; gates z, r, n in `start`, z, r in w, n in wn, which multiplies r * h on a grid of its own.
+
+    Scratch: z [batch][tile][16], rh [direction][batch][H], which is r * h.
+    """
+    n_tiles = (n_hidden + LANES - 1) // LANES
+    own = n_tiles * LANES
+    for t in range(frames):
+        for d in range(directions):
+            recurrent_sums(batch, n_hidden, 2 * own, d, steps, w, totals, h, seen, units, sums)
+            for b in range(batch):
+                row = frame_at(t, valid_frames(frames, use_lens, lens, b), reverse + d) * batch + b
+                for tile in range(n_tiles):
+                    first, unit = tile * LANES, units[b]
+                    i, k, j = row * s_row + 3 * (d * own + first), 2 * (b * own + first), 2 * (d * own + first)
+                    gate_z = act_f(clipped(product(sums, k, unit, scales, j, vload(start, i)), clip), alpha_f, beta_f)
+                    vstore(z, b * own + first, gate_z)
+                    r = product(sums, k + LANES, unit, scales, j + LANES, vload(start, i + LANES))
+                    left, at = n_hidden - first, (d * batch + b) * n_hidden + first
+                    store_lanes(rh, at, left, act_f(clipped(r, clip), alpha_f, beta_f) * load_lanes(h, at, left))
+            recurrent_sums(batch, n_hidden, own, d, steps, wn, totals_n, rh, seen, units, sums)
+            for b in range(batch):
+                length = valid_frames(frames, use_lens, lens, b)
+                frame = frame_at(t, length, reverse + d)
+                for tile in range(n_tiles):
+                    first = tile * LANES
+                    left, at = n_hidden - first, (d * batch + b) * n_hidden + first
+                    if frame < skip or frame >= length:
+                        rest(y, frame * y_row + at, h, at, left, length)
+                        continue
+                    i = (frame * batch + b) * s_row + 3 * (d * own + first) + 2 * LANES
+                    n = product(sums, b * own + first, units[b], scales_n, d * own + first, vload(start, i))
+                    gate_n = act_g(clipped(n, clip), alpha_g, beta_g)
+                    new = fma(vload(z, b * own + first), load_lanes(h, at, left) - gate_n, gate_n)
                     store_lanes(h, at, left, new)
                     store_lanes(y, frame * y_row + at, left, new)
 

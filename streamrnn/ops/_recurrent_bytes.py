@@ -70,10 +70,11 @@ class ByteCell(Cell):
         lower_bytes(low, S * batch, values.reshape(-1, n_in), scales.ravel(), starts.ravel(), low.input(0), start)
         return ByteCell(site, low, W.values, bias, start, False, R)
 
-    def products(self, run: Run) -> tuple[float | Place, ...]:
-        """steps, w, totals, scales of the kernels."""
-        values, scales = Bytes(*(a[run.first : run.first + run.count] for a in (self.R.values, self.R.scales))).lanes()
-        packed = [pack_bytes(own.reshape(-1, self.hidden)) for own in values]
+    def products(self, run: Run, gates: slice = slice(None)) -> tuple[float | Place, ...]:
+        """steps, w, totals, scales of the kernels, of some of the gates in their order."""
+        own = slice(run.first, run.first + run.count), gates
+        values, scales = Bytes(self.R.values[own], self.R.scales[own]).lanes()
+        packed = [pack_bytes(rows.reshape(-1, self.hidden)) for rows in values]
         w, totals = (self.low.weight(np.concatenate(parts)) for parts in list(zip(*packed, strict=True))[:2])
         return grid_steps(self.hidden), w, totals, self.low.weight(scales)
 

@@ -70,8 +70,6 @@ class GRU(Op):
         return rec.recurrent_stream(site, streams, ("h",), (_H,))
 
     def narrow_inputs(self, site: Site, dtype: str) -> Mapping[int, tuple[int, ...]] | str:
-        if dtype == "int8" and not site.attr_int("linear_before_reset", 0):
-            return "its reset gate comes before the product (linear_before_reset = 0), which the kernel for int8 does not have"
         return {1: (0, 1), 2: (0, 1)}
 
     def lower(self, site: Site, low: Lowering) -> None:
@@ -80,11 +78,10 @@ class GRU(Op):
         W, R = W.reshape(D, 3, H, -1), R.reshape(D, 3, H, H)
         bias = site.need_const(3, "B").reshape(D, 2, 3, H) if site.has(3) else np.zeros((D, 2, 3, H), np.float32)
         after = site.attr_int("linear_before_reset", 0) != 0
+        order, sums = (0, 1, 2), bias.sum(axis=1)
         if after:
-            sums = np.stack([bias[:, 0, 2], *bias.sum(axis=1).swapaxes(0, 1)[:2]], axis=1)
-            cell = ByteCell.given(site, low, sums, (2, 0, 1), range(3)) or rec.Cell.of(site, low, W[:, [2, 0, 1]], sums)
-        else:
-            cell = rec.Cell.of(site, low, W, bias.sum(axis=1), able=False)
+            order, sums = (2, 0, 1), np.stack([bias[:, 0, 2], *sums.swapaxes(0, 1)[:2]], axis=1)
+        cell = ByteCell.given(site, low, sums, order, range(3)) or rec.Cell.of(site, low, W[:, order], sums, able=after)
         h = rec.initial_state(site, low, _H, 1)
         x, y = low.input(0), low.output(0)
         use_lens, lens = rec.sequence_lens(site, low)
@@ -95,9 +92,14 @@ class GRU(Op):
             if after:
                 inner = [rec.pack_lanes(bias[d, 1, 2:]) for d in range(run.first, run.first + run.count)]
                 held = low.weight(np.concatenate(inner))
-            if isinstance(cell, ByteCell):
+            if isinstance(cell, ByteCell) and after:
                 w, kernel = cell.products(run), cells_bytes.gru.bind(**bound)
                 low.call(kernel, *head, *w, held, *given, *state, *cell.held(), work=cell.work(run))
+            elif isinstance(cell, ByteCell):
+                first, second = cell.products(run, slice(2)), cell.products(run, slice(2, 3))
+                kernel = cells_bytes.gru_reset_first.bind(**bound)
+                reset = cell.scratch(cell.lanes(1)), cell.scratch(run.count * H)
+                low.call(kernel, *head, *first, *second[1:], *given, *state, *reset, *cell.held(), work=cell.work(run))
             elif after:
                 scratch = cell.scratch(H), cell.scratch(4 * LANES)
                 kernel = cell.kernel(cells.gru.bind(**bound))
