@@ -37,6 +37,8 @@ class TestConvInteger(Contract):
         conv(q(1, "int8", 1, 4, 12), W, one(-3, "int8"), attrs={"pads": (2, 0), "dilations": (2,)}, time={0: 2}),
         conv(X, q(2, "int8", 6, 2, 3), ZERO, attrs={"group": 2, "strides": (2,), "pads": (1, 0)}, time={0: 2}),
         conv(X, q(2, "int8", 4, 1, 3), ZERO, q(3, "int8", 4), attrs={"group": 4}, time={0: 2}, onnx=False),
+        conv(q(1, "int8", 1, 4, 12), q(2, "int8", 8, 1, 3), one(-3, "int8"), attrs={"group": 4, "pads": (2, 0)}, time={0: 2}),
+        conv(q(4, "int8", 1, 3, 7, 19), q(5, "int8", 3, 1, 2, 3), one(9, "int8"), attrs={"group": 3, "pads": (1, 1, 0, 1)}),
         conv(X, W, ZERO, q(3, "int8", 6), live=(0, 1, 2, 3), onnx=False),
         conv(q(4, "uint8", 2, 3, 7, 9), q(5, "int8", 5, 3, 2, 3), ZERO, attrs={"pads": (1, 0, 0, 2), "strides": (2, 1)}),
         conv(q(4, "uint8", 1, 3, 7, 9), q(5, "int8", 5, 3, 2, 3), ZERO, attrs={"pads": (1, 1, 0, 1)}, time={0: 2}),

@@ -38,6 +38,7 @@ class TestMatMulInteger(Contract):
             for a, b in PAIRS
         ),
         Case("MatMulInteger", (q(1, "uint8", 1, 4, 6), q(2, "int8", 6, 33)), time={0: 1}),
+        Case("MatMulInteger", (q(1, "uint8", 3, 8), q(2, "int8", 8, 70), q(3, "uint8")), time={0: 0}),
         Case("MatMulInteger", (q(1, "uint8", 3, 6), q(2, "int8", 6, 5), q(3, "uint8"), q(4, "int8", 5)), time={0: 0}),
         Case("MatMulInteger", (q(1, "uint8", 3, 6), q(2, "int8", 6, 5), q(3, "uint8"), q(4, "int8", 5)), live=(0, 1, 2, 3)),
         # onnxruntime has one zero point for all rows of A
