@@ -25,6 +25,7 @@ from streamrnn.ir.file import load_graph, save_graph
 from streamrnn.ir.graph import Array, Graph
 from streamrnn.ir.storage import storage_lines
 from streamrnn.ir.verify import verify
+from streamrnn.ops.conv import Conv
 
 TYPES = {"f16": "float16", "int8": "int8"}
 H = 40
@@ -107,6 +108,7 @@ LAYERS: dict[str, tuple[Case, Callable[..., Array]]] = {
     "Gemm": (Case("Gemm", (floats(1, 5, 30), floats(2, 70, 30), floats(3, 70)), {"transB": 1}), gemm),
     "MatMul": (Case("MatMul", (floats(1, 5, 30), floats(2, 30, 70))), matmul),
     "Conv": (Case("Conv", (floats(1, 1, 20, 9), floats(2, 37, 20, 3), floats(3, 37))), conv),
+    "Conv of few channels": (Case("Conv", (floats(1, 1, 20, 3), floats(2, 5, 20, 3), floats(3, 5))), conv),
 }
 
 
@@ -263,6 +265,50 @@ def test_auto_takes_float16_where_int8_would_be_too_noisy() -> None:
     graph = narrow(verify(Case("MatMul", (floats(1, 1, 300), W)).graph()), "auto")
     (_, line) = storage_lines(graph.meta)
     assert "stored in float16: in int8 the layer by itself would keep" in line
+
+
+def filters(x: tuple[int, ...], w: tuple[int, ...], group: int = 1) -> Case:
+    return Case("Conv", (floats(1, 1, *x), floats(2, *w)), {"group": group})
+
+
+#: a convolution, what int8 makes of it, and why
+SMALL_FILTERS = {
+    "few products": (
+        filters((1, 9), (64, 1, 9)),
+        "float16",
+        "its 9 products a channel, sum and scale, takes up what int8 saves",
+    ),
+    "many positions": (filters((8, 3, 33), (8, 8, 3, 3)), "float32", "are small and meet 31 positions"),
+    "by channels": (
+        filters((64, 3), (64, 1, 3), 64),
+        "float32",
+        "an input channel of its own: packed in fewer bits they take more",
+    ),
+    "three dimensions": (filters((16, 2, 2, 3), (32, 16, 2, 2, 2)), "float32", "its filters have 3 dimensions"),
+}
+
+
+@pytest.mark.parametrize(("small", "dtype", "reason"), SMALL_FILTERS.values(), ids=SMALL_FILTERS)
+def test_small_filters_that_are_not_int8_say_why(small: Case, dtype: str, reason: str) -> None:
+    graph = narrow(verify(small.graph()), "int8")
+    (_, line) = storage_lines(graph.meta)
+    assert f"is stored in {dtype}: " in line
+    assert reason in line
+    assert dtype in {a.dtype.name for a in graph.constants.values()}
+
+
+@pytest.mark.parametrize("name", ["few products", "by channels"])
+def test_packed_in_int8_these_filters_would_indeed_take_more(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = verify(SMALL_FILTERS[name][0].graph())
+    chosen = Engine(narrow(graph, "int8")).weights_bytes
+    monkeypatch.setattr(Conv, "narrow_inputs", lambda self, site, dtype: {1: (0,)})
+    assert Engine(narrow(graph, "int8")).weights_bytes > chosen
+
+
+@pytest.mark.parametrize(("weights", "most"), [("f16", 0.6), ("int8", 0.5)])
+def test_a_convolution_of_few_channels_shrinks_as_packed(weights: str, most: float) -> None:
+    name = "Conv of few channels"
+    assert Engine(narrowed(name, weights)).weights_bytes < most * Engine(narrowed(name, "f32")).weights_bytes
 
 
 def test_weights_beyond_float16_stay_float32() -> None:

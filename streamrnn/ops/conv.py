@@ -79,9 +79,18 @@ class Conv(Op):
         w = site.const(1)
         if w is None:
             return {}
-        per_group, products = w.shape[0] // site.attr_int("group", 1), int(np.prod(w.shape[1:]))
-        if w.ndim > 4 or min(per_group, products) < LANES:
-            return f"its filters, {products} products for each of {per_group} channels in a group, are too small"
+        groups, products = site.attr_int("group", 1), int(np.prod(w.shape[1:]))
+        per_group, positions = w.shape[0] // groups, int(np.prod(site.out(0).shape[2:]))
+        if w.ndim > 4:
+            return f"its filters have {w.ndim - 2} dimensions, for which all kernels read float32"
+        if min(per_group, products) >= LANES:
+            return {1: (0,)}
+        if groups > 1 and w.shape[1] == 1:
+            return "each of its filters has an input channel of its own: packed in fewer bits they take more bytes, not fewer"
+        if positions > 1:
+            return f"its filters are small and meet {positions} positions, which float32 computes side by side"
+        if dtype == "int8" and products < LANES:
+            return f"what goes with its {products} products a channel, sum and scale, takes up what int8 saves over float16"
         return {1: (0,)}
 
     def lower(self, site: Site, low: Lowering) -> None:
