@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from streamrnn.codegen import builtin
 from streamrnn.codegen.build import function
@@ -16,6 +15,9 @@ from streamrnn.errors import InputError, NonFiniteError
 from streamrnn.ir.types import Array
 from streamrnn.memory import ALIGN, aligned_bytes
 from streamrnn.ports import Frames, Ports, Result
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 #: multiply-adds from which on a call releases the GIL: a few microseconds
 LONG = 200_000

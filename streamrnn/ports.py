@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from streamrnn.engine import Engine, frame_shape
 from streamrnn.errors import InputError
 from streamrnn.ir.types import Array
 from streamrnn.layout import Port
 
-Frames: TypeAlias = npt.ArrayLike | Mapping[str, npt.ArrayLike]
-Result: TypeAlias = Array | dict[str, Array]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+Frames: TypeAlias = "npt.ArrayLike | Mapping[str, npt.ArrayLike]"
+Result: TypeAlias = "Array | dict[str, Array]"
 
 
 class PortLayout:

@@ -9,21 +9,21 @@ says so, callers keep their Python functions.
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import struct
 import sys
-import sysconfig
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from streamrnn.codegen import builtin_text as layout
 from streamrnn.codegen.build import load_for_ever, module_object
+from streamrnn.codegen.cache import digest
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 #: places in NumPy's table of C functions, which no NumPy 2 may change
 _ABI_VERSION, _NDARRAY, _NEW_FROM_DESCR = 0, 2, 94
@@ -32,8 +32,7 @@ _NUMPY_2 = 0x02000000
 _METHOD = 0x0080 | 0x0002
 
 
-@dataclass(frozen=True)
-class Port:
+class Port(NamedTuple):
     """One input or output of a builtin: dtype and shape of one step."""
 
     name: str
@@ -41,8 +40,7 @@ class Port:
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """What a builtin calls. The addresses are those of `codegen.abi.run` and its arguments; `keep` owns their memory.
 
     python: called with what the builtin does not take itself. refuse: called with the number of steps made where `run` refuses.
@@ -111,7 +109,7 @@ def _method(name: str, doc: str) -> _Method:
 def _code() -> int:
     """Address of the machine code, loaded for ever. It is the same for all models, and for every CPU of this architecture."""
     text = layout.builtin_text(tuple.__basicsize__)
-    key = "builtin" + hashlib.sha256(text.encode()).hexdigest()
+    key = "builtin" + digest(text).hex()
     return load_for_ever(module_object(text, key, layout.BUILTIN), layout.BUILTIN)
 
 
@@ -136,9 +134,9 @@ def _numpy_api() -> Any:
 @cache
 def _known() -> bool:
     """Whether CPython and NumPy have the ABI that the builtin was written for."""
-    if sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED"):
+    if sys.implementation.name != "cpython" or struct.calcsize("P") != 8 or sys.byteorder != "little":
         return False
-    if struct.calcsize("P") != 8 or sys.byteorder != "little" or object.__basicsize__ != 16:
+    if object.__basicsize__ != 16:  # a count and a type; an interpreter without GIL has more in every object
         return False
     if int(np.__version__.split(".")[0]) != 2:
         return False
