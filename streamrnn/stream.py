@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
 import numpy as np
 
@@ -55,11 +55,12 @@ class Stream:
         self._init = function(engine.step.init, release_gil=False, args=2)
         self._header[HEADER_POLICY] = policy_of(on_nonfinite)
         builtins = calls.builtins(Stream.step.__doc__ or "", Stream.process.__doc__ or "")
-        for name, made in builtins.items():
+        ways: Mapping[str, Callable[..., Any]] = builtins or {"step": calls.step, "process": calls.process}
+        for name, made in ways.items():
             if getattr(type(self), name) is getattr(Stream, name):  # a subclass may have its own
                 self.__dict__[name] = made
         self.reset()
-        self._warm_up(builtins.get("step", calls.step))
+        self._warm_up(ways["step"])
 
     def _warm_up(self, step: Callable[[Frames], object]) -> None:
         """One step on zeros that is taken back. What it touches for the first time (machine code, weights, the pages of the

@@ -17,7 +17,7 @@ from contract import floats
 from small import recurrent_engine, typed
 
 from streamrnn import Engine, InputError, NonFiniteError, Stream
-from streamrnn.calls import LONG
+from streamrnn.calls import LONG, Calls
 from streamrnn.codegen import builtin
 from streamrnn.ir.graph import Graph, Node, Stage, State
 from streamrnn.ir.types import DType, TensorType
@@ -108,6 +108,26 @@ def test_models_of_several_inputs_and_outputs_take_and_give_dicts(two: Engine, w
     for name, expected in (("mean", means), ("product", products)):
         np.testing.assert_allclose(block[name], expected, rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal([y[name] for y in steps], block[name])
+
+
+def test_blocks_of_one_number_a_step_are_taken_as_they_are(two: Engine, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """[steps] counts as [steps, 1] where a frame is one number; the result keeps the shape of the port, and so must `out`."""
+    state = State("held", "held", "y", np.zeros(1, np.float32))
+    types = {name: TensorType(DType.F32, (1,)) for name in ("x", "held")}
+    graph = Graph("sum", Stage.STEP, ("x",), ("y",), (Node("Add", "add", ("x", "held"), ("y",)),), types, {}, (state,))
+    mono = Engine(typed(graph))
+    expected = np.cumsum(B.astype(np.float64))[:, None]
+    np.testing.assert_allclose(Stream(mono).process(B), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(Stream(mono).process(B), Stream(mono).process(B[:, None]))
+    np.testing.assert_array_equal(Stream(mono).process(B.tolist()), Stream(mono).process(B))
+    np.testing.assert_array_equal(Stream(mono).process({"x": np.repeat(B, 2)[::2]}), Stream(mono).process(B))
+    with pytest.raises(InputError, match=r"out is float32\[60\]"):
+        Stream(mono).process(B, np.empty(60, np.float32))
+    with pytest.raises(InputError, match="has shape"):
+        Stream(two).process({"a": B, "b": B})
+    if way == "builtin":
+        monkeypatch.setattr(Calls, "process", None)  # what the builtin does not take itself would end here
+        np.testing.assert_allclose(Stream(mono).process(B, out=np.empty((60, 1), np.float32)), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_blocks_of_different_lengths_are_refused(two: Engine, way: str) -> None:

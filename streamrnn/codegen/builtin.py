@@ -33,11 +33,12 @@ _METHOD = 0x0080 | 0x0002
 
 
 class Port(NamedTuple):
-    """One input or output of a builtin: dtype and shape of one step."""
+    """One input or output of a builtin: dtype and shape of one step. flat: whether a block of it may come as [steps]."""
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+    flat: bool = False
 
 
 class Call(NamedTuple):
@@ -91,7 +92,8 @@ def builtin(name: str, doc: str, call: Call, *, leading: int, long: int) -> Call
     }
     entries = [fields[entry] for entry in layout.TABLE]
     for port, shape in zip((*call.inputs, *call.outputs), shapes, strict=True):
-        entries += [id(port.name), id(port.dtype), len(port.shape), shape.ctypes.data]
+        flat = leading if port.flat and leading else layout.NEVER
+        entries += [id(port.name), id(port.dtype), len(port.shape), shape.ctypes.data, flat]
     owner = (np.array(entries, np.int64), shapes, call)
     new = ctypes.pythonapi["PyCFunction_NewEx"]
     new.restype, new.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)

@@ -44,7 +44,9 @@ TABLE = (
 
 #: behind the table, for each input and then each output
 #: dims: address of a free int64 and behind it the dimensions of one step
-PORT = ("name", "dtype", "rank", "dims")
+#: flat: another rank that an array may have, with one number for each step; or NEVER
+PORT = ("name", "dtype", "rank", "dims", "flat")
+NEVER = -1
 
 #: fields of an ndarray (NumPy 2, 64-bit): offsets in bytes
 DATA, RANK, DIMS, DESCR, FLAGS = 16, 24, 32, 56, 64
@@ -80,10 +82,17 @@ look:
 {_get("%inner", "i64", "%port", 16)}  %outer = sub i64 %rank, %leading
   %even = icmp eq i64 %outer, %inner
   %a = and i1 %same, %all
-  %b = and i1 %a, %even
-  br i1 %b, label %shape, label %no
+  br i1 %a, label %ranked, label %no
+ranked:
+{_get("%dims", "ptr", "%array", DIMS)}{_get("%wanted", "ptr", "%port", 24)}  br i1 %even, label %shape, label %other
+other:
+{_get("%flat", "i64", "%port", 32)}  %numbers = icmp eq i64 %rank, %flat
+  br i1 %numbers, label %counted, label %no
+counted:
+  %many = load i64, ptr %dims
+  ret i64 %many
 shape:
-{_get("%dims", "ptr", "%array", DIMS)}{_get("%wanted", "ptr", "%port", 24)}  %block = icmp ne i64 %leading, 0
+  %block = icmp ne i64 %leading, 0
   br i1 %block, label %count, label %head
 count:
   %rows = load i64, ptr %dims
