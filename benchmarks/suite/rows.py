@@ -15,7 +15,7 @@ KERNEL = "in kernel"
 class Row:
     """One case.
 
-    part:    cells, models, pool, tails, mallocs, start or silence.
+    part:    cells, calls, models, pool, tails, mallocs, start or silence.
     axes:    what the case is.
     figures: engine -> figure -> number. "ns" is per step (of all streams, in a pool), "ratio" that engine's time over
              streamrnn's, "error" the largest difference from streamrnn in float32, "roofline" the bound over the time.
