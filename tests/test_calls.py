@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import gc
 import inspect
 import pickle
@@ -10,6 +11,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -230,6 +232,54 @@ def test_references_and_memory_do_not_drift(engine: Engine, way: str) -> None:
     after, more = [sys.getrefcount(w) for w in watched], sys.getallocatedblocks()
     assert all(abs(b - a) < 20 for a, b in zip(before, after, strict=True)), list(zip(before, after, strict=True))
     assert more - blocks < 200
+
+
+def test_no_result_changes_while_anything_refers_to_it(engine: Engine, way: str) -> None:
+    expected = Stream(engine).process(X)
+    stream = Stream(engine)
+    everything_kept = [stream.step(x) for x in X]
+    np.testing.assert_array_equal(everything_kept, expected)
+    holders: list[Callable[[np.ndarray], object]] = [
+        lambda y: y, lambda y: y[1:], lambda y: y.T, memoryview, lambda y: y.ctypes, lambda y: {"y": y},
+    ]  # fmt: skip
+    seen = []
+    for k, hold in enumerate(holders):
+        stream = Stream(engine)
+        for i, x in enumerate(X):
+            y = stream.step(x)
+            np.testing.assert_array_equal(y, expected[i])
+            if i % 3 == 0:
+                seen.append((k, i, hold(y), y.ctypes.data))
+            del y
+    for k, i, held, address in seen:
+        memory = (ctypes.c_float * 2).from_address(address)  # kept alive by `held` alone
+        np.testing.assert_array_equal(list(memory), expected[i], err_msg=f"{k} {held}")
+
+
+def test_a_result_that_was_altered_is_not_given_again(engine: Engine, way: str) -> None:
+    def read_only(y: np.ndarray) -> None:
+        y.flags.writeable = False
+
+    def shaped(y: np.ndarray) -> None:
+        y.shape = (2, 1)
+
+    def typed_anew(y: np.ndarray) -> None:
+        y.dtype = np.int32
+
+    expected = Stream(engine).process(X)
+    for alter in (read_only, shaped, typed_anew):
+        stream = Stream(engine)
+        for x, value in zip(X, expected, strict=True):
+            y = stream.step(x)
+            assert (y.shape, y.dtype, y.flags.writeable) == ((2,), np.float32, True)
+            np.testing.assert_array_equal(y, value)
+            alter(y)
+            del y
+    stream, gone = Stream(engine), []
+    watched = [weakref.ref(stream.step(x), lambda _: gone.append(1)) for x in X]
+    assert all(found() is None or found() is not other() for found, other in pairwise(watched))
+    del stream
+    assert len(gone) == len(X)
 
 
 def test_results_are_owned_by_the_caller_alone(engine: Engine, two: Engine, way: str) -> None:

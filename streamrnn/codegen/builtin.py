@@ -74,6 +74,7 @@ def capable() -> bool:
 
 def builtin(name: str, doc: str, call: Call, *, leading: int, long: int) -> Callable[..., Any]:
     """A builtin over `call`. leading: 1 where arrays have an axis of steps; long: steps from which on the GIL is released."""
+    kept = None if leading or len(call.outputs) > 1 else np.full(layout.KEPT, None, object)
     shapes = [np.array([0, *port.shape], np.int64) for port in (*call.inputs, *call.outputs)]
     fields = {
         "api": _api().ctypes.data,
@@ -89,12 +90,13 @@ def builtin(name: str, doc: str, call: Call, *, leading: int, long: int) -> Call
         "outputs": len(call.outputs),
         "python": id(call.python),
         "refuse": id(call.refuse),
+        "kept": 0 if kept is None else kept.ctypes.data,
     }
     entries = [fields[entry] for entry in layout.TABLE]
     for port, shape in zip((*call.inputs, *call.outputs), shapes, strict=True):
         flat = leading if port.flat and leading else layout.NEVER
         entries += [id(port.name), id(port.dtype), len(port.shape), shape.ctypes.data, flat]
-    owner = (np.array(entries, np.int64), shapes, call)
+    owner = (np.array(entries, np.int64), shapes, kept, call)
     new = ctypes.pythonapi["PyCFunction_NewEx"]
     new.restype, new.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
     made: Callable[..., Any] = new(ctypes.addressof(_method(name, doc)), owner, None)
@@ -153,7 +155,7 @@ def _as_expected(array: npt.NDArray[Any], pair: tuple[int, int]) -> bool:
     def word(of: object, offset: int, kind: Any = ctypes.c_int64) -> int:
         return int(kind.from_address(id(of) + offset).value)
 
-    if np.ndarray.__basicsize__ < layout.FLAGS + 4 or word(array, layout.DATA) != array.ctypes.data:
+    if np.ndarray.__weakrefoffset__ != layout.WEAKREFS or word(array, layout.DATA) != array.ctypes.data:
         return False
     found = (
         word(array, layout.TYPE),
