@@ -187,6 +187,17 @@ def test_a_step_from_python_takes_longer_than_one_in_native_code(setup: Setup, t
     assert "| GRU | 8 | step() |" in page(made([row]), "chart.png")
 
 
+def test_tails_come_with_what_the_machine_does_to_additions_alone() -> None:
+    call, numbers = tails.control((sum, tuple(range(5000))))
+    assert call is sum
+    assert numbers == tuple(range(len(numbers)))
+    axes = {"cell": "LSTM", "H": 64, "way": "step", "load": "none"}
+    late = {name: {"ns": 1000, "p99.9": 3000} for name in (OWN, "control")}
+    row = Row("tails", axes, {**late, "onnxruntime": {"ns": 8000, "p99.9": 16000}})
+    assert verdict([row], "p99.9").measured == "1.50 (3.0 and 2.0); p99.9 itself 0.19 of onnxruntime's"
+    assert any("Additions that take as long as our step have 3.0." in text for text in why([row], 100.0, []))
+
+
 def test_percentiles_and_misses_of_a_deadline() -> None:
     found = tails.tail(np.array([1000.0] * 999 + [2e6]))
     assert (found["ns"], found["max"], found["calls"], found["misses"]) == (1000, 2e6, 1000, 1)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 OWN = "streamrnn"
 #: the same code called from native code, without Python
 KERNEL = "in kernel"
+#: what is measured beside the engines to tell what the machine itself does
+CONTROL = "control"
 
 
 @dataclass(frozen=True)
