@@ -2,10 +2,10 @@
 
     python benchmarks/bench.py [PART ...] [--quick] [--peers NAMES] [--models FOLDER] [--out FOLDER] [--readme FILE]
 
-Parts: cells (LSTM, GRU, RNN by size, kind of weights, step and block), models (a folder of ONNX files), profile (where their
-time goes), pool (many streams), tails, mallocs, start (a new process), silence. All of them take a quarter of an hour, --quick
-two minutes. Written are benchmarks.json, benchmarks.md and benchmarks.png; --draw makes page and picture anew from a file of
-figures.
+Parts: cells (LSTM, GRU, RNN by size, kind of weights, step and block), calls (what a call from Python adds), models (a folder
+of ONNX files), profile (where their time goes), pool (many streams), tails, mallocs, start (a new process), silence. All of
+them take a quarter of an hour, --quick two minutes. Written are benchmarks.json, benchmarks.md and benchmarks.png; --draw makes
+page and picture anew from a file of figures.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from suite.rows import Row
 
 import streamrnn
 
-PARTS = ("cells", "models", "profile", "pool", "tails", "mallocs", "start", "silence")
+PARTS = ("cells", "calls", "models", "profile", "pool", "tails", "mallocs", "start", "silence")
 MARKS = ("<!-- speed -->\n", "<!-- /speed -->")
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from streamrnn.codegen import builtin
 from streamrnn.codegen.build import function
@@ -56,6 +55,8 @@ class Calls:
         self.views, self._own = Boxes(self.ports), Boxes(self.ports)
         self._frames, self._results = list(self._own.inputs.values()), list(self._own.outputs.values())
         self._answers = list(self.views.outputs.values())
+        self._kinds = [(frame.dtype, frame.shape) for frame in self._frames]
+        self._alone = self._kinds[0] if len(self._kinds) == 1 else None
         self._long = -(-LONG // max(1, engine.layout.work))
         code = engine.step
         self._where = (engine.weights.ctypes.data, self.arena.ctypes.data)
@@ -80,7 +81,7 @@ class Calls:
                 view_inputs=self.views.addresses[0],
                 view_outputs=self.views.addresses[1],
                 answer=answer,
-                inputs=[builtin.Port(p.name, p.dtype, p.shape) for p in self.ports.inputs],
+                inputs=[builtin.Port(p.name, p.dtype, p.shape, flat=p.shape == (1,)) for p in self.ports.inputs],
                 outputs=[builtin.Port(p.name, p.dtype, p.shape) for p in self.ports.outputs],
                 python=python,
                 refuse=refuse,
@@ -93,25 +94,30 @@ class Calls:
         """`Stream.step`."""
         if out is not None:
             self._check_out(out, ())
-        if x is not None:
-            self._take(x)
-        if self._step(self._on_views if x is None else self._on_own) != 1:
+        if x is None:
+            where, found = self._on_views, self._answers
+        else:
+            where, found = self._on_own, self._results
+            if type(x) is np.ndarray and (x.dtype, x.shape) == self._alone:
+                self._frames[0][...] = x
+            else:
+                self._take(x)
+        if self._step(where) != 1:
             refuse(0)
-        found = self._answers if x is None else self._results
         if out is not None:
             out[...] = found[0]
             return out
+        if len(found) == 1:
+            return found[0] if x is None else found[0].copy()
         return self.ports.result(found if x is None else [array.copy() for array in found])
 
     def _take(self, x: Frames) -> None:
-        """Fill the own inputs."""
-        given: list[npt.ArrayLike | None] = []
-        if type(x) is np.ndarray:
-            given = [x]
-        elif isinstance(x, Mapping):
-            given = [x.get(name) for name in self._own.inputs] if len(x) == len(self._frames) else []
-        if len(given) != len(self._frames) or not all(map(_alike, given, self._frames)):
-            given = list(self.ports.arrays(x, steps=False))
+        """Fill the own inputs from a dict, or from what needs a conversion."""
+        given: list[Any] = []
+        if type(x) is dict and len(x) == len(self._frames):
+            given = [x.get(name) for name in self._own.inputs]
+        if [(v.dtype, v.shape) if type(v) is np.ndarray else None for v in given] != self._kinds:
+            given = self.ports.arrays(x, steps=False)
         for frame, value in zip(self._frames, given, strict=True):
             frame[...] = value
 
@@ -144,11 +150,6 @@ class Calls:
             order = "C-contiguous, writeable" if steps else "writeable"
             needed = f"{order} {layout.dtype}{list(wanted)} of a model with one output"
             raise InputError(f"out is {out.dtype}{list(out.shape)}; it must be {needed}")
-
-
-def _alike(value: object, frame: Array) -> bool:
-    """Whether a value can be copied into `frame` as it is."""
-    return type(value) is np.ndarray and value.dtype == frame.dtype and value.shape == frame.shape
 
 
 def refuse(made: int) -> None:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streamrnn.codegen import ready
 from streamrnn.codegen.build import Step, build, load_object
@@ -18,6 +14,9 @@ from streamrnn.files import read_file
 from streamrnn.layout import Layout, Port
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from streamrnn.ir.graph import Graph
     from streamrnn.plan import StepPlan
 
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
 # time of importing this package.
 
 
-@dataclass(frozen=True)
-class PortInfo:
+class PortInfo(NamedTuple):
     """One input or output as the user sees it.
 
     shape:   of one frame: the file's shape without the time axis and without a batch axis of 1.

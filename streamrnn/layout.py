@@ -8,28 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streamrnn.ir.place import Place
 from streamrnn.ir.types import DType, StreamType, TensorType
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+# Records are named tuples where they can be: a dataclass takes half a millisecond of every start to define.
 
 #: bytes at the start of the arena: steps done (i64), policy for non-finite input (i64)
 HEADER = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     """A place in the arena or in the weight block, in bytes."""
 
     offset: int
     size: int
 
 
-@dataclass(frozen=True)
-class Port:
+class Port(NamedTuple):
     """An input or output of a step: its type, where it lies, and how time runs through it."""
 
     name: str
@@ -38,8 +39,7 @@ class Port:
     stream: StreamType | None
 
 
-@dataclass(frozen=True)
-class StateSlot:
+class StateSlot(NamedTuple):
     """A state: its type, its place in the arena and the place of its initial value in the weight block."""
 
     name: str

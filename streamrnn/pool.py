@@ -20,7 +20,7 @@ from streamrnn.errors import InputError, NonFiniteError, UnsupportedError
 from streamrnn.ir.types import Array
 from streamrnn.pool_memory import Groups, PoolMemory, Rows
 from streamrnn.ports import Frames, Ports, Result
-from streamrnn.snapshot import Snapshot, check_snapshot, make_snapshot
+from streamrnn.snapshot import Snapshot, put_snapshot, take_snapshot
 from streamrnn.stream import OnNonFinite, policy_of
 
 if TYPE_CHECKING:
@@ -174,14 +174,13 @@ class StreamPool:
 
     def snapshot(self, slot: int) -> Snapshot:
         """The state of one slot; a Stream of the same model can restore it, and the reverse."""
-        return make_snapshot(self.engine.fingerprint, self.steps(slot), self._memory.persistent(slot))
+        memory = self._memory
+        return take_snapshot(self.engine.fingerprint, memory.header(self._known(slot)), memory.persistent(slot))
 
     def restore(self, slot: int, snapshot: Snapshot) -> None:
         """Continue a snapshot in a slot. Raises SnapshotError; the slot is unchanged then."""
-        views = self._memory.persistent(self._known(slot))
-        for view, value in zip(views, check_snapshot(snapshot, self.engine.fingerprint, views), strict=True):
-            view[...] = value
-        self._memory.header(slot)[HEADER_STEPS] = snapshot.steps
+        memory = self._memory
+        put_snapshot(snapshot, self.engine.fingerprint, memory.header(self._known(slot)), memory.persistent(slot))
 
     def _known(self, slot: int) -> int:
         if not 0 <= slot < self.slots:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from streamrnn.engine import Engine, frame_shape
 from streamrnn.errors import InputError
 from streamrnn.ir.types import Array
 from streamrnn.layout import Port
 
-Frames: TypeAlias = npt.ArrayLike | Mapping[str, npt.ArrayLike]
-Result: TypeAlias = Array | dict[str, Array]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+Frames: TypeAlias = "npt.ArrayLike | Mapping[str, npt.ArrayLike]"
+Result: TypeAlias = "Array | dict[str, Array]"
 
 
 class PortLayout:
@@ -59,12 +61,12 @@ class PortLayout:
             array = np.asarray(value)
         except ValueError:
             raise InputError(f"input '{self.name}' is no array: its rows have different lengths") from None
-        wanted = f"{self.dtype}{list(self.shape)}" + (" behind a leading axis of steps" if steps else "")
         if array.dtype != self.dtype:
             safe = np.can_cast(array.dtype, self.dtype, "same_kind") and array.dtype.kind == self.dtype.kind
             if not safe and not (array.dtype.kind in "iu" and self.dtype.kind == "f" and not isinstance(value, np.ndarray)):
                 raise InputError(
-                    f"input '{self.name}' is {array.dtype}, the model takes {wanted}; convert it with .astype('{self.dtype}')"
+                    f"input '{self.name}' is {array.dtype}, the model takes {self._wanted(steps)}; "
+                    f"convert it with .astype('{self.dtype}')"
                 )
             array = array.astype(self.dtype)
         given = array.shape[1:] if steps and array.ndim else array.shape
@@ -73,8 +75,11 @@ class PortLayout:
         if given != self.shape and not steps and self.shape == (1,) and array.ndim == 0:
             return array.reshape(1)
         if given != self.shape or (steps and array.ndim == 0):
-            raise InputError(f"input '{self.name}' has shape {array.shape}, the model takes {wanted}")
+            raise InputError(f"input '{self.name}' has shape {array.shape}, the model takes {self._wanted(steps)}")
         return array
+
+    def _wanted(self, steps: bool) -> str:
+        return f"{self.dtype}{list(self.shape)}" + (" behind a leading axis of steps" if steps else "")
 
 
 class Ports:

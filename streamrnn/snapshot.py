@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from streamrnn.codegen.abi import HEADER_STEPS
 from streamrnn.errors import SnapshotError
 from streamrnn.files import write_aside
 from streamrnn.ir.types import Array
@@ -63,14 +64,14 @@ class Snapshot:
         return Snapshot.from_bytes(Path(path).read_bytes())
 
 
-def make_snapshot(fingerprint: str, steps: int, parts: Sequence[Array]) -> Snapshot:
-    """A Snapshot of the given pieces of memory."""
+def take_snapshot(fingerprint: str, header: Array, parts: Sequence[Array]) -> Snapshot:
+    """A Snapshot of the given pieces of an arena with this header."""
     little = (np.ascontiguousarray(p).astype(p.dtype.newbyteorder("<"), copy=False) for p in parts)
-    return Snapshot(fingerprint, steps, b"".join(p.tobytes() for p in little))
+    return Snapshot(fingerprint, int(header[HEADER_STEPS]), b"".join(p.tobytes() for p in little))
 
 
-def check_snapshot(snapshot: Snapshot, fingerprint: str, parts: Sequence[Array]) -> list[Array]:
-    """The pieces of a snapshot in the shapes of `parts`. Raises SnapshotError where it belongs to another model."""
+def put_snapshot(snapshot: Snapshot, fingerprint: str, header: Array, parts: Sequence[Array]) -> None:
+    """The reverse of `take_snapshot`. Raises SnapshotError for a snapshot of another model; nothing is changed then."""
     if snapshot.fingerprint != fingerprint:
         raise SnapshotError(
             f"the snapshot belongs to the model {snapshot.fingerprint[:12]}, this stream runs {fingerprint[:12]}; "
@@ -80,9 +81,9 @@ def check_snapshot(snapshot: Snapshot, fingerprint: str, parts: Sequence[Array])
         raise SnapshotError(
             f"the snapshot holds {len(snapshot.state)} bytes, the model's state has {sum(p.nbytes for p in parts)}"
         )
-    found, offset = [], 0
+    offset = 0
     for part in parts:
         data = np.frombuffer(snapshot.state, part.dtype.newbyteorder("<"), part.size, offset)
-        found.append(data.reshape(part.shape).astype(part.dtype))
+        part[...] = data.reshape(part.shape)
         offset += part.nbytes
-    return found
+    header[HEADER_STEPS] = snapshot.steps

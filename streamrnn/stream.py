@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Literal, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from streamrnn.calls import Calls
 from streamrnn.codegen.abi import HEADER_MENDED, HEADER_POLICY, HEADER_STEPS, Policy
@@ -17,7 +16,11 @@ from streamrnn.errors import InputError
 from streamrnn.ir.types import Array
 from streamrnn.layout import Layout, StateSlot
 from streamrnn.ports import Frames, Result
-from streamrnn.snapshot import Snapshot, check_snapshot, make_snapshot
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from streamrnn.snapshot import Snapshot
 
 OnNonFinite: TypeAlias = Literal["pass", "raise", "hold", "reset"]
 
@@ -52,11 +55,12 @@ class Stream:
         self._init = function(engine.step.init, release_gil=False, args=2)
         self._header[HEADER_POLICY] = policy_of(on_nonfinite)
         builtins = calls.builtins(Stream.step.__doc__ or "", Stream.process.__doc__ or "")
-        for name, made in builtins.items():
+        ways: Mapping[str, Callable[..., Any]] = builtins or {"step": calls.step, "process": calls.process}
+        for name, made in ways.items():
             if getattr(type(self), name) is getattr(Stream, name):  # a subclass may have its own
                 self.__dict__[name] = made
         self.reset()
-        self._warm_up(builtins.get("step", calls.step))
+        self._warm_up(ways["step"])
 
     def _warm_up(self, step: Callable[[Frames], object]) -> None:
         """One step on zeros that is taken back. What it touches for the first time (machine code, weights, the pages of the
@@ -109,14 +113,15 @@ class Stream:
 
     def snapshot(self) -> Snapshot:
         """The state as data: portable between machines, refused by any other model."""
-        return make_snapshot(self.engine.fingerprint, self.steps, persistent(self.engine.layout, self._arena))
+        from streamrnn.snapshot import take_snapshot  # with `hashlib`, which is slow to import and rarely used
+
+        return take_snapshot(self.engine.fingerprint, self._header, persistent(self.engine.layout, self._arena))
 
     def restore(self, snapshot: Snapshot) -> None:
         """Continue where `snapshot` was taken. Raises SnapshotError; the stream is unchanged then."""
-        views = persistent(self.engine.layout, self._arena)
-        for view, value in zip(views, check_snapshot(snapshot, self.engine.fingerprint, views), strict=True):
-            view[...] = value
-        self._header[HEADER_STEPS] = snapshot.steps
+        from streamrnn.snapshot import put_snapshot
+
+        put_snapshot(snapshot, self.engine.fingerprint, self._header, persistent(self.engine.layout, self._arena))
 
 
 def _state(layout: Layout, slot: StateSlot, arena: npt.NDArray[np.uint8]) -> Array:

@@ -95,11 +95,21 @@ def test_numba_flags_stand_in_one_place() -> None:
 
 
 def test_importing_streamrnn_loads_nothing_heavy() -> None:
-    parts = [f"streamrnn.{part}" for part in ("ops", "kernels", "ir.graph", "planner")]
+    parts = [f"streamrnn.{part}" for part in ("ops", "kernels", "ir.graph", "planner", "pool", "snapshot")]
     heavy = ["numba", "llvmlite", "onnx", "onnxruntime", "matplotlib", "torch", "typer", "safetensors", *parts]
     code = f"import sys, streamrnn; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_command_imports_no_other() -> None:
+    code = "import sys; from streamrnn.cli import app; app(['warm', '-h'], standalone_mode=False); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name for name in done.stdout.split() if name.startswith("streamrnn.cli.")}
+    assert "streamrnn.cli.warm" in loaded
+    assert not loaded & {
+        f"streamrnn.cli.{name}" for name in ("convert", "inspect", "validate", "run", "bench", "demo", "doctor")
+    }
 
 
 @pytest.mark.parametrize("path", [*RUNTIME, *CONVERTERS], ids=lambda p: str(p.relative_to(ROOT)))

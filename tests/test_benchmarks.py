@@ -15,7 +15,7 @@ from suite import targets
 from suite.beside import differences
 from suite.cells import CELLS, CellCase, Session, noise
 from suite.own import engine as own_engine
-from suite.parts import Setup, cells, profile, tails
+from suite.parts import Setup, calls, cells, profile, tails
 from suite.peers import installed, onnxruntime_peer
 from suite.report import Run, held, page, short
 from suite.roofline import Level, Roofline, caches, flops, read
@@ -163,6 +163,39 @@ def test_tails_are_judged_by_their_spread_beside_onnxruntimes() -> None:
     row = Row("tails", axes, {OWN: {"ns": 10, "p99.9": 20}, "onnxruntime": {"ns": 10, "p99.9": 50}})
     assert verdict([row], "p99.9").met is True
     assert verdict([replace(row, figures={**row.figures, OWN: {"ns": 10, "p99.9": 30}})], "p99.9").met is False
+
+
+def test_what_a_call_adds_is_judged_at_its_worst() -> None:
+    found = [
+        Row(
+            "calls",
+            {"cell": "LSTM", "H": H},
+            {"step(x)": {"over the kernel, ns": added}, "step()": {"over the kernel, ns": 20.0}},
+        )
+        for H, added in ((8, 70.0), (32, 151.0))
+    ]
+    assert verdict(found, "step(x)").measured == "70 to 151 ns"
+    assert [v.met for v in targets.calls(found)] == [False, True]
+
+
+def test_a_step_from_python_takes_longer_than_one_in_native_code(setup: Setup, tmp_path: Path) -> None:
+    row = calls.row(setup, CellCase("GRU", 8, tmp_path))
+    assert set(row.figures) == {KERNEL, *targets.CALLS}
+    for way in targets.CALLS:
+        over = row.figures[way]["over the kernel, ns"]
+        assert over == pytest.approx(row.figures[way]["ns"] - row.figures[KERNEL]["ns"], rel=0.5, abs=200)
+    assert "| GRU | 8 | step() |" in page(made([row]), "chart.png")
+
+
+def test_tails_come_with_what_the_machine_does_to_additions_alone() -> None:
+    call, numbers = tails.control((sum, tuple(range(5000))))
+    assert call is sum
+    assert numbers == tuple(range(len(numbers)))
+    axes = {"cell": "LSTM", "H": 64, "way": "step", "load": "none"}
+    late = {name: {"ns": 1000, "p99.9": 3000} for name in (OWN, "control")}
+    row = Row("tails", axes, {**late, "onnxruntime": {"ns": 8000, "p99.9": 16000}})
+    assert verdict([row], "p99.9").measured == "1.50 (3.0 and 2.0); p99.9 itself 0.19 of onnxruntime's"
+    assert any("Additions that take as long as our step have 3.0." in text for text in why([row], 100.0, []))
 
 
 def test_percentiles_and_misses_of_a_deadline() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import gc
 import inspect
 import pickle
@@ -10,6 +11,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from contract import floats
 from small import recurrent_engine, typed
 
 from streamrnn import Engine, InputError, NonFiniteError, Stream
-from streamrnn.calls import LONG
+from streamrnn.calls import LONG, Calls
 from streamrnn.codegen import builtin
 from streamrnn.ir.graph import Graph, Node, Stage, State
 from streamrnn.ir.types import DType, TensorType
@@ -108,6 +110,26 @@ def test_models_of_several_inputs_and_outputs_take_and_give_dicts(two: Engine, w
     for name, expected in (("mean", means), ("product", products)):
         np.testing.assert_allclose(block[name], expected, rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal([y[name] for y in steps], block[name])
+
+
+def test_blocks_of_one_number_a_step_are_taken_as_they_are(two: Engine, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """[steps] counts as [steps, 1] where a frame is one number; the result keeps the shape of the port, and so must `out`."""
+    state = State("held", "held", "y", np.zeros(1, np.float32))
+    types = {name: TensorType(DType.F32, (1,)) for name in ("x", "held")}
+    graph = Graph("sum", Stage.STEP, ("x",), ("y",), (Node("Add", "add", ("x", "held"), ("y",)),), types, {}, (state,))
+    mono = Engine(typed(graph))
+    expected = np.cumsum(B.astype(np.float64))[:, None]
+    np.testing.assert_allclose(Stream(mono).process(B), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(Stream(mono).process(B), Stream(mono).process(B[:, None]))
+    np.testing.assert_array_equal(Stream(mono).process(B.tolist()), Stream(mono).process(B))
+    np.testing.assert_array_equal(Stream(mono).process({"x": np.repeat(B, 2)[::2]}), Stream(mono).process(B))
+    with pytest.raises(InputError, match=r"out is float32\[60\]"):
+        Stream(mono).process(B, np.empty(60, np.float32))
+    with pytest.raises(InputError, match="has shape"):
+        Stream(two).process({"a": B, "b": B})
+    if way == "builtin":
+        monkeypatch.setattr(Calls, "process", None)  # what the builtin does not take itself would end here
+        np.testing.assert_allclose(Stream(mono).process(B, out=np.empty((60, 1), np.float32)), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_blocks_of_different_lengths_are_refused(two: Engine, way: str) -> None:
@@ -210,6 +232,54 @@ def test_references_and_memory_do_not_drift(engine: Engine, way: str) -> None:
     after, more = [sys.getrefcount(w) for w in watched], sys.getallocatedblocks()
     assert all(abs(b - a) < 20 for a, b in zip(before, after, strict=True)), list(zip(before, after, strict=True))
     assert more - blocks < 200
+
+
+def test_no_result_changes_while_anything_refers_to_it(engine: Engine, way: str) -> None:
+    expected = Stream(engine).process(X)
+    stream = Stream(engine)
+    everything_kept = [stream.step(x) for x in X]
+    np.testing.assert_array_equal(everything_kept, expected)
+    holders: list[Callable[[np.ndarray], object]] = [
+        lambda y: y, lambda y: y[1:], lambda y: y.T, memoryview, lambda y: y.ctypes, lambda y: {"y": y},
+    ]  # fmt: skip
+    seen = []
+    for k, hold in enumerate(holders):
+        stream = Stream(engine)
+        for i, x in enumerate(X):
+            y = stream.step(x)
+            np.testing.assert_array_equal(y, expected[i])
+            if i % 3 == 0:
+                seen.append((k, i, hold(y), y.ctypes.data))
+            del y
+    for k, i, held, address in seen:
+        memory = (ctypes.c_float * 2).from_address(address)  # kept alive by `held` alone
+        np.testing.assert_array_equal(list(memory), expected[i], err_msg=f"{k} {held}")
+
+
+def test_a_result_that_was_altered_is_not_given_again(engine: Engine, way: str) -> None:
+    def read_only(y: np.ndarray) -> None:
+        y.flags.writeable = False
+
+    def shaped(y: np.ndarray) -> None:
+        y.shape = (2, 1)
+
+    def typed_anew(y: np.ndarray) -> None:
+        y.dtype = np.int32
+
+    expected = Stream(engine).process(X)
+    for alter in (read_only, shaped, typed_anew):
+        stream = Stream(engine)
+        for x, value in zip(X, expected, strict=True):
+            y = stream.step(x)
+            assert (y.shape, y.dtype, y.flags.writeable) == ((2,), np.float32, True)
+            np.testing.assert_array_equal(y, value)
+            alter(y)
+            del y
+    stream, gone = Stream(engine), []
+    watched = [weakref.ref(stream.step(x), lambda _: gone.append(1)) for x in X]
+    assert all(found() is None or found() is not other() for found, other in pairwise(watched))
+    del stream
+    assert len(gone) == len(X)
 
 
 def test_results_are_owned_by_the_caller_alone(engine: Engine, two: Engine, way: str) -> None:

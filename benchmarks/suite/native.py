@@ -39,9 +39,7 @@ def _loop() -> llvm.ExecutionEngine:
 
 def in_kernel(layout: Layout, step: Step, frame: Sequence[Array]) -> Callable[[int], int]:
     """`repeat(n)` makes n steps, at least 1, of a stream of its own; `frame`, an array for each input, is every frame."""
-    weights, arena = aligned_bytes(layout.weights.nbytes), aligned_bytes(layout.arena_bytes)
-    weights[...] = layout.weights
-    arena[...] = 0
+    weights, arena = layout.weights, aligned_bytes(layout.arena_bytes)
     init = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(step.init)
     init(weights.ctypes.data, arena.ctypes.data)
     outputs = [aligned_bytes(port.type.nbytes) for port in layout.outputs]

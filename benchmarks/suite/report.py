@@ -157,6 +157,7 @@ def profiles(rows: Sequence[Row]) -> str:
 SECTIONS = {
     "models": ("Real models, one call of the file, microseconds", beside),
     "profile": ("Where the time of a step goes", profiles),
+    "calls": ("What a call from Python adds to a step", plain),
     "pool": ("N streams stepped together, microseconds of one step of all", beside),
     "tails": ("Single calls by the clock on the wall", plain),
     "mallocs": ("Allocations of one step", plain),

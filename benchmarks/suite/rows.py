@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 OWN = "streamrnn"
 #: the same code called from native code, without Python
 KERNEL = "in kernel"
+#: what is measured beside the engines to tell what the machine itself does
+CONTROL = "control"
 
 
 @dataclass(frozen=True)
 class Row:
     """One case.
 
-    part:    cells, models, pool, tails, mallocs, start or silence.
+    part:    cells, calls, models, pool, tails, mallocs, start or silence.
     axes:    what the case is.
     figures: engine -> figure -> number. "ns" is per step (of all streams, in a pool), "ratio" that engine's time over
              streamrnn's, "error" the largest difference from streamrnn in float32, "roofline" the bound over the time.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from suite.cells import CELLS
-from suite.rows import KERNEL, OWN, Row, share, where
+from suite.rows import CONTROL, KERNEL, OWN, Row, share, where
 from suite.targets import BLOCK_F32, ENHANCERS, LARGE, STEPS, best_peer, cells, figures, named, spread, verdicts
 
 WEIGHTS = {"f32": 4, "f16": 2, "int8": 1}
@@ -130,10 +130,12 @@ def enhancers(rows: Sequence[Row], gflops: float) -> str:
 def tails(rows: Sequence[Row]) -> str:
     [row] = where(rows, "tails", way="step", load="none")
     own, theirs = row.figures[OWN], row.figures["onnxruntime"]
+    control = spread(row, CONTROL)
+    alone = f" Additions that take as long as our step have {control:.1f}." if control else ""
     return (
         f"the latest calls take {us(own['p99.9'])} and {us(theirs['p99.9'])}, the median ones {us(own['ns'])} and "
         f"{us(theirs['ns'])} ({spread(row, OWN):.1f} and {spread(row, 'onnxruntime'):.1f} times): an interruption by the "
-        "system costs both the same, and weighs more in a short step."
+        f"system costs both the same, and weighs more in a short step.{alone}"
     )
 
 

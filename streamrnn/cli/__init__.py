@@ -6,24 +6,69 @@ stdout carries data, stderr talk. Exit codes: 0 fine, 1 refused or failed, 2 wro
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any
 
 import typer
+import typer.core
+import typer.main
 
-from streamrnn.cli.bench import bench
-from streamrnn.cli.convert import convert
-from streamrnn.cli.demo import demo
-from streamrnn.cli.doctor import doctor
-from streamrnn.cli.inspect import inspect
-from streamrnn.cli.lint import lint
-from streamrnn.cli.run import run
-from streamrnn.cli.talk import say_error
-from streamrnn.cli.validate import validate
-from streamrnn.cli.warm import warm
 from streamrnn.errors import StreamRNNError
+
+#: what typer exits with on Ctrl-C
+INTERRUPTED = 130
+
+#: command -> examples. Its module in this package has a function of its name.
+COMMANDS = {
+    "convert": (
+        "streamrnn convert vad.onnx",
+        "streamrnn convert silero.onnx --bind sr=16000 --shape input=1,576 -o vad.srnn",
+    ),
+    "inspect": ("streamrnn inspect vad.onnx", "streamrnn inspect vad.srnn --plan | less"),
+    "lint": ("streamrnn lint model.onnx", "streamrnn lint model.onnx --json - | jq .findings"),
+    "validate": (
+        "streamrnn validate amp.onnx --steps 5000",
+        "streamrnn validate vad.onnx --report vad.html --input speech.wav",
+    ),
+    "run": (
+        "streamrnn run amp.srnn guitar.wav --set drive=0.7 -o out.wav",
+        "streamrnn run vad.onnx speech.wav -o speech.csv",
+        "sensor_driver | streamrnn run sensor.srnn - > scores.csv",
+    ),
+    "bench": ("streamrnn bench amp.onnx --against onnxruntime", "streamrnn bench vad.srnn --json times.json"),
+    "warm": ("streamrnn warm vad.srnn amp.srnn", "streamrnn warm --prune"),
+    "demo": ("streamrnn demo", "streamrnn demo -o pictures"),
+    "doctor": ("streamrnn doctor", "streamrnn doctor --ops"),
+}
+
+
+class _Commands(Mapping[str, Any]):
+    """The commands by name, each imported when it is asked for: `run` and `warm` start without what the others need."""
+
+    def __getitem__(self, name: str) -> Any:
+        examples = "\n\n".join(["**Examples**", *(f"`{line}`" for line in COMMANDS[name])])
+        one = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+        one.command(name, epilog=examples)(getattr(import_module(f"streamrnn.cli.{name}"), name))
+        return typer.main.get_command(one)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class _Group(typer.core.TyperGroup):
+    def __init__(self, **attrs: Any) -> None:
+        super().__init__(**attrs)
+        self.commands: Any = _Commands()
+
 
 app = typer.Typer(
     name="streamrnn",
     help="Recurrent networks as live streams: import, prove, run, measure.",
+    cls=_Group,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -32,39 +77,9 @@ app = typer.Typer(
 )
 
 
-#: what typer exits with on Ctrl-C
-INTERRUPTED = 130
-
-
-def _examples(*lines: str) -> str:
-    return "**Examples**\n\n" + "\n\n".join(f"`{line}`" for line in lines)
-
-
-app.command(
-    epilog=_examples(
-        "streamrnn convert vad.onnx", "streamrnn convert silero.onnx --bind sr=16000 --shape input=1,576 -o vad.srnn"
-    )
-)(convert)
-app.command(epilog=_examples("streamrnn inspect vad.onnx", "streamrnn inspect vad.srnn --plan | less"))(inspect)
-app.command(epilog=_examples("streamrnn lint model.onnx", "streamrnn lint model.onnx --json - | jq .findings"))(lint)
-app.command(
-    epilog=_examples(
-        "streamrnn validate amp.onnx --steps 5000", "streamrnn validate vad.onnx --report vad.html --input speech.wav"
-    )
-)(validate)
-app.command(
-    epilog=_examples(
-        "streamrnn run amp.srnn guitar.wav --set drive=0.7 -o out.wav",
-        "streamrnn run vad.onnx speech.wav -o speech.csv",
-        "sensor_driver | streamrnn run sensor.srnn - > scores.csv",
-    )
-)(run)
-app.command(epilog=_examples("streamrnn bench amp.onnx --against onnxruntime", "streamrnn bench vad.srnn --json times.json"))(
-    bench
-)
-app.command(epilog=_examples("streamrnn warm vad.srnn amp.srnn", "streamrnn warm --prune"))(warm)
-app.command(epilog=_examples("streamrnn demo", "streamrnn demo -o pictures"))(demo)
-app.command(epilog=_examples("streamrnn doctor", "streamrnn doctor --ops"))(doctor)
+@app.callback()
+def _all() -> None:
+    """What makes a group of `app`."""
 
 
 def main() -> None:
@@ -73,15 +88,21 @@ def main() -> None:
         app()
     except SystemExit as leaving:
         if leaving.code == INTERRUPTED:
-            say_error("interrupted")
+            _say("interrupted")
         raise
     except OSError as error:
         reason = error.strerror or str(error)
-        say_error(f"{error.filename}: {reason}" if error.filename else reason)
+        _say(f"{error.filename}: {reason}" if error.filename else reason)
         sys.exit(1)
     except MemoryError:
-        say_error("the machine has not enough memory for this")
+        _say("the machine has not enough memory for this")
         sys.exit(1)
     except StreamRNNError as error:
-        say_error(str(error))
+        _say(str(error))
         sys.exit(1)
+
+
+def _say(problem: str) -> None:
+    from streamrnn.cli.talk import say_error  # with rich
+
+    say_error(problem)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import itertools
 import os
 import weakref
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamrnn.codegen import elf
 from streamrnn.codegen.abi import INIT, LANES, POOL, RUN, STEP
-from streamrnn.codegen.cache import cache_folder, keep, touch
+from streamrnn.codegen.cache import cache_folder, digest, keep, touch
 from streamrnn.errors import MissingExtraError
 from streamrnn.versions import compilers
 
@@ -172,7 +171,7 @@ def machine(cpu: str, features: str) -> Any:
 def _key(text: str, kernels: list[Kernel], cpu: str, features: str) -> str:
     """Content hash of everything that the object depends on."""
     parts = [text, *(k.key for k in kernels), cpu, features, repr(sorted(compilers().items()))]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return digest(*parts).hex()
 
 
 def cached_object(key: str) -> bytes | None:
@@ -183,12 +182,12 @@ def cached_object(key: str) -> bytes | None:
         touch(file)
     except OSError:
         return None
-    digest, code = data[:_DIGEST], data[_DIGEST:]
-    return code if hashlib.sha256(code).digest() == digest else None
+    code = data[_DIGEST:]
+    return code if digest(code) == data[:_DIGEST] else None
 
 
 def _keep(key: str, code: bytes) -> None:
-    keep(cache_folder() / f"{key}.o", hashlib.sha256(code).digest() + code)
+    keep(cache_folder() / f"{key}.o", digest(code) + code)
 
 
 @cache

@@ -9,21 +9,21 @@ says so, callers keep their Python functions.
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import struct
 import sys
-import sysconfig
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from streamrnn.codegen import builtin_text as layout
 from streamrnn.codegen.build import load_for_ever, module_object
+from streamrnn.codegen.cache import digest
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 #: places in NumPy's table of C functions, which no NumPy 2 may change
 _ABI_VERSION, _NDARRAY, _NEW_FROM_DESCR = 0, 2, 94
@@ -32,17 +32,16 @@ _NUMPY_2 = 0x02000000
 _METHOD = 0x0080 | 0x0002
 
 
-@dataclass(frozen=True)
-class Port:
-    """One input or output of a builtin: dtype and shape of one step."""
+class Port(NamedTuple):
+    """One input or output of a builtin: dtype and shape of one step. flat: whether a block of it may come as [steps]."""
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+    flat: bool = False
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """What a builtin calls. The addresses are those of `codegen.abi.run` and its arguments; `keep` owns their memory.
 
     python: called with what the builtin does not take itself. refuse: called with the number of steps made where `run` refuses.
@@ -75,6 +74,7 @@ def capable() -> bool:
 
 def builtin(name: str, doc: str, call: Call, *, leading: int, long: int) -> Callable[..., Any]:
     """A builtin over `call`. leading: 1 where arrays have an axis of steps; long: steps from which on the GIL is released."""
+    kept = None if leading or len(call.outputs) > 1 else np.full(layout.KEPT, None, object)
     shapes = [np.array([0, *port.shape], np.int64) for port in (*call.inputs, *call.outputs)]
     fields = {
         "api": _api().ctypes.data,
@@ -90,11 +90,13 @@ def builtin(name: str, doc: str, call: Call, *, leading: int, long: int) -> Call
         "outputs": len(call.outputs),
         "python": id(call.python),
         "refuse": id(call.refuse),
+        "kept": 0 if kept is None else kept.ctypes.data,
     }
     entries = [fields[entry] for entry in layout.TABLE]
     for port, shape in zip((*call.inputs, *call.outputs), shapes, strict=True):
-        entries += [id(port.name), id(port.dtype), len(port.shape), shape.ctypes.data]
-    owner = (np.array(entries, np.int64), shapes, call)
+        flat = leading if port.flat and leading else layout.NEVER
+        entries += [id(port.name), id(port.dtype), len(port.shape), shape.ctypes.data, flat]
+    owner = (np.array(entries, np.int64), shapes, kept, call)
     new = ctypes.pythonapi["PyCFunction_NewEx"]
     new.restype, new.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
     made: Callable[..., Any] = new(ctypes.addressof(_method(name, doc)), owner, None)
@@ -111,7 +113,7 @@ def _method(name: str, doc: str) -> _Method:
 def _code() -> int:
     """Address of the machine code, loaded for ever. It is the same for all models, and for every CPU of this architecture."""
     text = layout.builtin_text(tuple.__basicsize__)
-    key = "builtin" + hashlib.sha256(text.encode()).hexdigest()
+    key = "builtin" + digest(text).hex()
     return load_for_ever(module_object(text, key, layout.BUILTIN), layout.BUILTIN)
 
 
@@ -136,9 +138,9 @@ def _numpy_api() -> Any:
 @cache
 def _known() -> bool:
     """Whether CPython and NumPy have the ABI that the builtin was written for."""
-    if sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED"):
+    if sys.implementation.name != "cpython" or struct.calcsize("P") != 8 or sys.byteorder != "little":
         return False
-    if struct.calcsize("P") != 8 or sys.byteorder != "little" or object.__basicsize__ != 16:
+    if object.__basicsize__ != 16:  # a count and a type; an interpreter without GIL has more in every object
         return False
     if int(np.__version__.split(".")[0]) != 2:
         return False
@@ -153,7 +155,7 @@ def _as_expected(array: npt.NDArray[Any], pair: tuple[int, int]) -> bool:
     def word(of: object, offset: int, kind: Any = ctypes.c_int64) -> int:
         return int(kind.from_address(id(of) + offset).value)
 
-    if np.ndarray.__basicsize__ < layout.FLAGS + 4 or word(array, layout.DATA) != array.ctypes.data:
+    if np.ndarray.__weakrefoffset__ != layout.WEAKREFS or word(array, layout.DATA) != array.ctypes.data:
         return False
     found = (
         word(array, layout.TYPE),

@@ -7,6 +7,9 @@ the process (API). The builtin takes (x), (x, out), (x, out=...), (out=...) and 
 name, of exactly the dtype and shape of the ports, C-contiguous and aligned. Then it calls `run` of the ABI straight from the
 arrays' memory into new arrays (or into `out`, or from and into the views). Everything else goes to the Python function of the
 table, which converts or refuses. Beyond the C API of CPython and NumPy it knows the fields of an ndarray and of a tuple.
+
+Making an array takes as long as a small model's step. So the last arrays that `step` made are kept, and one that nobody else
+refers to any more is as good as new: no weak reference, view or buffer of it is left, and it is as it was made.
 """
 
 from __future__ import annotations
@@ -37,21 +40,27 @@ API = (
 #: leading: 1 where the arrays have an axis of steps in front
 #: long:    from so many steps on the GIL is released
 #: answer:  what () returns: the view of the single output, or a dict of views, which is copied
+#: kept:    address of KEPT objects that were given away, where a call gives one array of always the same shape; else 0
 TABLE = (
     "api", "run", "weights", "arena", "view_inputs", "view_outputs", "answer", "leading", "long", "inputs", "outputs",
-    "python", "refuse",
+    "python", "refuse", "kept",
 )  # fmt: skip
 
 #: behind the table, for each input and then each output
 #: dims: address of a free int64 and behind it the dimensions of one step
-PORT = ("name", "dtype", "rank", "dims")
+#: flat: another rank that an array may have, with one number for each step; or NEVER
+PORT = ("name", "dtype", "rank", "dims", "flat")
+NEVER = -1
+
+#: one is still the caller's `y` when `y = step(x)` asks for the next
+KEPT = 2
 
 #: fields of an ndarray (NumPy 2, 64-bit): offsets in bytes
-DATA, RANK, DIMS, DESCR, FLAGS = 16, 24, 32, 56, 64
+DATA, RANK, DIMS, DESCR, FLAGS, WEAKREFS = 16, 24, 32, 56, 64, 72
 #: C-contiguous and aligned; writeable as well
 READABLE, WRITEABLE = 0x101, 0x501
-#: fields of every object, and of what has a length
-TYPE, LENGTH = 8, 16
+#: fields of every object, the count in its lower 32 bits, and of what has a length
+COUNT, TYPE, LENGTH = 0, 8, 16
 
 
 def _get(name: str, kind: str, base: str, offset: int) -> str:
@@ -80,10 +89,17 @@ look:
 {_get("%inner", "i64", "%port", 16)}  %outer = sub i64 %rank, %leading
   %even = icmp eq i64 %outer, %inner
   %a = and i1 %same, %all
-  %b = and i1 %a, %even
-  br i1 %b, label %shape, label %no
+  br i1 %a, label %ranked, label %no
+ranked:
+{_get("%dims", "ptr", "%array", DIMS)}{_get("%wanted", "ptr", "%port", 24)}  br i1 %even, label %shape, label %other
+other:
+{_get("%flat", "i64", "%port", 32)}  %numbers = icmp eq i64 %rank, %flat
+  br i1 %numbers, label %counted, label %no
+counted:
+  %many = load i64, ptr %dims
+  ret i64 %many
 shape:
-{_get("%dims", "ptr", "%array", DIMS)}{_get("%wanted", "ptr", "%port", 24)}  %block = icmp ne i64 %leading, 0
+  %block = icmp ne i64 %leading, 0
   br i1 %block, label %count, label %head
 count:
   %rows = load i64, ptr %dims
@@ -108,6 +124,37 @@ yes:
   ret i64 %steps
 no:
   ret i64 -1
+}}
+"""
+
+#: a kept array that nobody else refers to, and that is as it was made; or null
+_UNUSED = f"""
+define internal ptr @unused(ptr %api, ptr %port, ptr %kept) nounwind {{
+entry:
+  br label %loop
+loop:
+  %k = phi i64 [0, %entry], [%k1, %next]
+  %more = icmp slt i64 %k, {KEPT}
+  br i1 %more, label %look, label %none
+look:
+  %at = getelementptr ptr, ptr %kept, i64 %k
+  %array = load ptr, ptr %at
+{_get("%count", "i32", "%array", COUNT)}  %alone = icmp eq i32 %count, 1
+  br i1 %alone, label %check, label %next
+check:
+  %steps = call i64 @fits(ptr %api, ptr %port, ptr %array, i64 0, i32 {WRITEABLE})
+  %fit = icmp eq i64 %steps, 1
+  br i1 %fit, label %watched, label %next
+watched:
+{_get("%weak", "ptr", "%array", WEAKREFS)}  %free = icmp eq ptr %weak, null
+  br i1 %free, label %found, label %next
+next:
+  %k1 = add i64 %k, 1
+  br label %loop
+found:
+  ret ptr %array
+none:
+  ret ptr null
 }}
 """
 
@@ -260,14 +307,25 @@ view.all:
   %not.copied = icmp eq ptr %copied, null
   br i1 %not.copied, label %failed, label %go
 new:
+{_table("kept", "ptr")}  %keeps = icmp ne ptr %kept, null
+  br i1 %keeps, label %again, label %fresh
+again:
+  %unused = call ptr @unused(ptr %api, ptr %out.port, ptr %kept)
+  %no.unused = icmp eq ptr %unused, null
+  br i1 %no.unused, label %output, label %reuse
+reuse:
+{_get("%unused.data", "ptr", "%unused", DATA)}  store ptr %unused.data, ptr %targets
+  call void %Py_IncRef(ptr %unused)
+  br label %go
+fresh:
   br i1 %plain, label %output, label %new.dict
 new.dict:
   %collected = call ptr %PyDict_New()
   %not.made = icmp eq ptr %collected, null
   br i1 %not.made, label %failed, label %output
 output:
-  %o = phi i64 [0, %new], [0, %new.dict], [%o1, %next.output]
-  %all = phi ptr [null, %new], [%collected, %new.dict], [%all.next, %next.output]
+  %o = phi i64 [0, %again], [0, %fresh], [0, %new.dict], [%o1, %next.output]
+  %all = phi ptr [null, %again], [null, %fresh], [%collected, %new.dict], [%all.next, %next.output]
   %o.more = icmp slt i64 %o, %outputs
   br i1 %o.more, label %make, label %go
 make:
@@ -289,6 +347,18 @@ make:
 placed:
 {_get("%o.data", "ptr", "%array", DATA)}  %o.to = getelementptr ptr, ptr %targets, i64 %o
   store ptr %o.data, ptr %o.to
+  br i1 %keeps, label %keep, label %placed.new
+keep:
+  ; the newest takes the place of the oldest
+  %newer.at = getelementptr ptr, ptr %kept, i64 1
+  %oldest = load ptr, ptr %kept
+  %newer = load ptr, ptr %newer.at
+  store ptr %newer, ptr %kept
+  store ptr %array, ptr %newer.at
+  call void %Py_IncRef(ptr %array)
+  call void %Py_DecRef(ptr %oldest)
+  br label %next.output
+placed.new:
   br i1 %plain, label %next.output, label %collect
 collect:
   %put = call i32 %PyDict_SetItem(ptr %all, ptr %o.name, ptr %array)
@@ -296,14 +366,15 @@ collect:
   %put.failed = icmp slt i32 %put, 0
   br i1 %put.failed, label %drop, label %next.output
 next.output:
-  %all.next = phi ptr [%array, %placed], [%all, %collect]
+  %all.next = phi ptr [%array, %keep], [%array, %placed.new], [%all, %collect]
   br label %output
 """
 
 _RUN = f"""
 go:
-  %result = phi ptr [%target, %target.take], [%answer, %view.one], [%copied, %view.all], [%all, %output]
-  %outs = phi ptr [%targets, %target.take], [%view_outputs, %view.one], [%view_outputs, %view.all], [%targets, %output]
+  %result = phi ptr [%target, %target.take], [%answer, %view.one], [%copied, %view.all], [%unused, %reuse], [%all, %output]
+  %outs = phi ptr
+    [%targets, %target.take], [%view_outputs, %view.one], [%view_outputs, %view.all], [%targets, %reuse], [%targets, %output]
 {_table("run", "ptr")}{_table("weights", "ptr")}{_table("arena", "ptr")}{_table("long")}  %lengthy = icmp sge i64 %n, %long
   br i1 %lengthy, label %away, label %here
 here:
@@ -351,4 +422,4 @@ slow:
 def builtin_text(tuple_items: int) -> str:
     """The module; `tuple_items` is where the items of a tuple begin, in bytes."""
     head = f"define ptr @{BUILTIN}(ptr %self, ptr %args, i64 %given, ptr %names) nounwind {{\n"
-    return "".join([_FITS, _EACH, head, _arguments(tuple_items), _INPUTS, _OUTPUTS, _RUN])
+    return "".join([_FITS, _UNUSED, _EACH, head, _arguments(tuple_items), _INPUTS, _OUTPUTS, _RUN])

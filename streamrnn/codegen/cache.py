@@ -12,6 +12,11 @@ import time
 from functools import cache
 from pathlib import Path
 
+try:
+    from _blake2 import blake2b  # without OpenSSL, whose loading takes hashlib 3 ms
+except ImportError:  # an interpreter built without it
+    from hashlib import blake2b
+
 from streamrnn.errors import StreamRNNError
 from streamrnn.files import write_aside
 
@@ -35,6 +40,16 @@ def cache_folder() -> Path:
             f"the folder for compiled code, {base}, cannot be made ({error.strerror}); set STREAMRNN_CACHE to one that can"
         ) from None
     return base
+
+
+def digest(*parts: str | bytes | memoryview) -> bytes:
+    """32 bytes that tell what went in from everything else: BLAKE2b of the parts, each ended by its length."""
+    found = blake2b(digest_size=32)
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        found.update(data)
+        found.update(len(data).to_bytes(8, "little"))
+    return found.digest()
 
 
 def keep(file: Path, data: bytes) -> None:

@@ -3,34 +3,33 @@
 With it a process neither parses the graph nor plans it, and imports no op, no kernel and no LLVM: it reads one file with the
 layout, the packed weights and the object. The name of the file is a hash of all that went into it.
 
-    SHA-256 of all that follows, u64 length of the header, u64 length of the object, header (JSON), object, padding, weights
+    u64 CRC-32 of all that follows, u64 length of the header, u64 length of the object, header (JSON), object, padding, weights
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import struct
+import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from streamrnn.codegen.build import cached_object, host
-from streamrnn.codegen.cache import cache_folder, keep, touch
+from streamrnn.codegen.cache import cache_folder, digest, keep, touch
 from streamrnn.layout import Layout
 from streamrnn.memory import ALIGN, aligned_bytes
 from streamrnn.versions import compilers
 
-_HEAD = struct.Struct("<32sQQ")
+_HEAD = struct.Struct("<QQQ")
+_SUM = 8
 #: lines of /proc/cpuinfo that tell one CPU from another
 _CPU = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU ", "Features", "isa", "uarch")
 
 
-@dataclass(frozen=True)
-class Ready:
+class Ready(NamedTuple):
     """A loaded entry. about: whatever `store` was given."""
 
     about: Mapping[str, Any]
@@ -41,8 +40,8 @@ class Ready:
 def ready_file(model: bytes) -> Path:
     """Where the entry of a model file with these bytes lies, for this version of everything and this CPU."""
     asked = (os.environ.get(f"NUMBA_CPU_{what}", "") for what in ("NAME", "FEATURES"))
-    parts = [hashlib.sha256(model).hexdigest(), _sources(), repr(sorted(compilers().items())), _processor(), *asked]
-    return cache_folder() / f"{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()}.engine"
+    key = digest(model, _sources(), repr(sorted(compilers().items())), _processor(), *asked)
+    return cache_folder() / f"{key.hex()}.engine"
 
 
 def store(file: Path, about: Mapping[str, Any], layout: Layout, key: str) -> None:
@@ -52,8 +51,8 @@ def store(file: Path, about: Mapping[str, Any], layout: Layout, key: str) -> Non
         return
     header = json.dumps({"about": dict(about), "layout": layout.to_json()}).encode()
     gap = -(_HEAD.size + len(header) + len(code)) % ALIGN
-    body = b"".join([_HEAD.pack(b"", len(header), len(code))[32:], header, code, bytes(gap), layout.weights.tobytes()])
-    keep(file, hashlib.sha256(body).digest() + body)
+    body = b"".join([_HEAD.pack(0, len(header), len(code))[_SUM:], header, code, bytes(gap), layout.weights.tobytes()])
+    keep(file, zlib.crc32(body).to_bytes(_SUM, "little") + body)
 
 
 def load(file: Path) -> Ready | None:
@@ -64,10 +63,12 @@ def load(file: Path) -> Ready | None:
             source.readinto(block.data)
     except OSError:
         return None
-    if block.size < _HEAD.size or hashlib.sha256(block[32:].data).digest() != block[:32].tobytes():
+    if block.size < _HEAD.size:
+        return None
+    total, length, code = _HEAD.unpack_from(block.data)
+    if zlib.crc32(block[_SUM:].data) != total:
         return None
     touch(file)
-    _, length, code = _HEAD.unpack_from(block.data)
     end = _HEAD.size + length
     header = json.loads(block[_HEAD.size : end].tobytes())
     weights = block[-(-(end + code) // ALIGN) * ALIGN :]
@@ -77,13 +78,17 @@ def load(file: Path) -> Ready | None:
 
 @cache
 def _sources() -> str:
-    """Hash of the text of this package, the command line aside: an edit makes all entries stale."""
-    digest = hashlib.sha256()
-    root = Path(__file__).parent.parent
+    """Name, length and CRC-32 of every text of this package, the command line aside: an edit makes all entries stale."""
+    root = str(Path(__file__).parent.parent)
+    found = []
     for folder in ("", "ir", "kernels", "ops", "codegen"):
-        for path in sorted((root / folder).glob("*.py")):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
+        inside = os.path.join(root, folder)
+        for name in sorted(os.listdir(inside)):
+            if name.endswith(".py"):
+                with open(os.path.join(inside, name), "rb", buffering=0) as source:
+                    text = source.read()
+                found.append((name, len(text), zlib.crc32(text)))
+    return repr(found)
 
 
 @cache

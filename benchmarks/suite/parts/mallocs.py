@@ -19,13 +19,13 @@ from streamrnn.ir.graph import Array
 from suite.cells import CellCase, noise
 from suite.own import engine
 from suite.parts import Setup
-from suite.rows import OWN, Row
+from suite.rows import CONTROL, OWN, Row
 
 #: glibc's tracer: every allocation between mtrace() and muntrace() becomes a line of the file MALLOC_TRACE
 TRACER = "libc_malloc_debug.so.0"
 STEPS = 2000
 HIDDEN = 64
-WAYS = (OWN, "onnxruntime", "onnxruntime run", "control")
+WAYS = (OWN, "onnxruntime", "onnxruntime run", CONTROL)
 
 
 def rows(setup: Setup) -> Iterator[Row]:
@@ -73,7 +73,7 @@ def switch(name: bytes) -> Callable[[], None]:
 def stepper(name: str, case: CellCase) -> tuple[Callable[[Array], object], Array]:
     """A way to make one step, and its argument."""
     x = noise(case.x_shape)
-    if name == "control":
+    if name == CONTROL:
         return lambda _: bytearray(4000), x
     if name == OWN:
         built = engine(case, "f32")

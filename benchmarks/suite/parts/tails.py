@@ -1,7 +1,8 @@
 """How late single calls are at worst, by the clock on the wall, on a quiet machine and on one whose cores are all taken.
 
 A step is one frame of an LSTM; a callback is 64 frames of it, which a sound card at 48 kHz waits 1.33 ms for. The engines take
-turns, so that all of them meet the same disturbances.
+turns, so that all of them meet the same disturbances. The control adds numbers for as long as streamrnn's call takes: it needs
+next to no memory and asks nothing of the system, so its tail is the machine's.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from suite.cells import CellCase, noise
 from suite.own import engine, session
 from suite.parts import Setup
 from suite.parts.cells import bound_of
-from suite.rows import OWN, Row
-from suite.timing import Side
+from suite.rows import CONTROL, OWN, Row
+from suite.timing import Side, calls_for, once
 
 HIDDEN = 64
 CALLBACK = 64
@@ -38,14 +39,23 @@ def rows(setup: Setup) -> Iterator[Row]:
         if "onnxruntime" in setup.peers:
             sessions |= setup.peers["onnxruntime"].ways(case, "f32")
         x = noise(case.x_shape)
-        sides = [(s.call, x.reshape(s.shape)) for s in sessions.values()]
+        sides = {name: (s.call, x.reshape(s.shape)) for name, s in sessions.items()}
+        sides[CONTROL] = control(sides[OWN])
         with background(load != "none"):
-            samples = walled(sides, seconds)
+            samples = walled(list(sides.values()), seconds)
         way = "step" if steps == 1 else f"callback of {steps}"
         axes = {"cell": "LSTM", "H": HIDDEN, "way": way, "load": load}
-        figures = dict(zip(sessions, map(tail, samples), strict=True))
+        figures = dict(zip(sides, map(tail, samples), strict=True))
         figures[OWN]["roofline"] = steps * bound_of(setup.roofline, case, "f32") / figures[OWN]["ns"]
         yield Row("tails", axes, figures)
+
+
+def control(side: Side) -> Side:
+    """Additions that take as long as a call of `side`."""
+    least, clock = 1_000_000, time.process_time_ns
+    number = tuple(range(1000))
+    own, thousand = (once(s, calls_for(s, least, clock), clock) for s in (side, (sum, number)))
+    return sum, tuple(range(max(1, round(1000 * own / thousand))))
 
 
 @contextmanager
