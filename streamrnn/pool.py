@@ -65,7 +65,6 @@ class StreamPool:
         self._policy = policy_of(on_nonfinite)
         units, unit = len(self._memory.memory), self._memory.unit
         self._active = np.zeros(units * unit, np.uint8)
-        self._weights = engine.weights
         self._ports = ports = Ports(engine)
         self._blocks = [np.zeros((units * unit, *lay.port.type.shape), lay.dtype) for lay in (*ports.inputs, *ports.outputs)]
         views = [lay.from_memory(b[:slots]) for lay, b in zip((*ports.inputs, *ports.outputs), self._blocks, strict=True)]
@@ -90,7 +89,7 @@ class StreamPool:
         n = len(self._in_views)
         tables = [pointers(side) for side in (at[:n], at[n:])]
         self._tables += tables
-        where = self._weights.ctypes.data, self._memory.memory[first:].ctypes.data, self._active[row:].ctypes.data
+        where = self._memory.weights.ctypes.data, self._memory.memory[first:].ctypes.data, self._active[row:].ctypes.data
         return partial(step, *where, *map(ctypes.addressof, tables), end - first)
 
     def __repr__(self) -> str:

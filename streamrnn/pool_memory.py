@@ -23,11 +23,13 @@ class PoolMemory(ABC):
 
     unit     slots that lie together: 1, or 16 in a group
     memory   [units, bytes]
+    weights  the weight block that goes with it
     address  of the compiled function that makes one step of units; its arguments are those of `pool` in `codegen.abi`
     """
 
     unit: int
     memory: npt.NDArray[np.uint8]
+    weights: npt.NDArray[np.uint8]
     address: int
 
     @abstractmethod
@@ -50,7 +52,7 @@ class Rows(PoolMemory):
 
     def __init__(self, engine: Engine, slots: int) -> None:
         self._layout = engine.layout
-        self._weights = engine.weights
+        self.weights = engine.weights
         self._init = function(engine.step.init, release_gil=False, args=2)
         self.memory = aligned_bytes(slots * self._layout.step_bytes).reshape(slots, -1)
         self.address = engine.step.pool
@@ -62,7 +64,7 @@ class Rows(PoolMemory):
         return persistent(self._layout, self.memory[slot])
 
     def reset(self, slot: int) -> None:
-        self._init(self._weights.ctypes.data, self.memory[slot].ctypes.data)
+        self._init(self.weights.ctypes.data, self.memory[slot].ctypes.data)
 
 
 class Groups(PoolMemory):
@@ -78,8 +80,8 @@ class Groups(PoolMemory):
         from streamrnn.lanes import across_streams
 
         self._layout = engine.layout
-        self._weights = engine.weights
         turned = across_streams(engine.plan, eight=slots <= GROUP // 2)
+        self.weights = turned.weights
         self._step = build_pool(turned)
         self.address = self._step.lanes
         groups = -(-slots // GROUP)
@@ -99,7 +101,7 @@ class Groups(PoolMemory):
             self._lane(slot, port.place, port.type.nbytes)[...] = 0
         for state in self._layout.states:
             _, at = self._layout.place(state.init)
-            init = self._weights[at : at + state.type.nbytes].view(np.uint32)
+            init = self.weights[at : at + state.type.nbytes].view(np.uint32)
             self._lane(slot, state.place, state.type.nbytes)[...] = init
         self.header(slot)[[HEADER_STEPS, HEADER_MENDED]] = 0
 
