@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 import threading
@@ -290,6 +291,46 @@ def test_the_interpreter_ends_while_a_pool_with_threads_is_alive(tmp_path: Path)
     ENGINE.save(path)
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "(40, 2)"
+
+
+COLD = """
+import sys, numpy, streamrnn
+pool = streamrnn.StreamPool(streamrnn.load(sys.argv[1]), 18)
+pool.join()
+y = pool.step(numpy.ones((18, 3), numpy.float32))
+print([name for name in ("numba", "llvmlite", "streamrnn.planner", "streamrnn.lanes") if name in sys.modules])
+print(pool.way)
+print(y.tobytes().hex())
+"""
+
+
+@pytest.mark.parametrize("weights", ["f32", "f16", "int8"])
+def test_a_pool_of_a_ready_engine_plans_and_compiles_nothing(weights: str, tmp_path: Path) -> None:
+    engine = recurrent_engine(weights, hidden=19)
+    engine.save(tmp_path / "m.srnn")
+    command, env = [sys.executable, "-c", COLD, tmp_path / "m.srnn"], {**os.environ, "STREAMRNN_CACHE": str(tmp_path / "cache")}
+    runs = [subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.split("\n") for _ in range(2)]
+    assert runs[0][0] == "['llvmlite', 'streamrnn.planner', 'streamrnn.lanes']"
+    assert runs[1][0] == "[]"
+    assert runs[1][1:] == runs[0][1:]
+    expected = np.zeros((18, 2), np.float32)
+    expected[0] = Stream(engine).step(np.ones(3, np.float32))
+    assert runs[1][1:] == [StreamPool(engine, 18).way, expected.tobytes().hex(), ""]
+
+
+def test_what_was_altered_in_a_pools_entry_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMRNN_CACHE", str(tmp_path / "cache"))
+    ENGINE.save(tmp_path / "m.srnn")
+    x, pools = floats(1, SLOTS, 3), []
+    for _ in range(2):
+        pools.append(joined(streamrnn.load(tmp_path / "m.srnn")))
+        entries = list((tmp_path / "cache").glob("*.engine"))
+        assert len(entries) == 2
+        for entry in entries:
+            data = bytearray(entry.read_bytes())
+            data[-5] ^= 1
+            entry.write_bytes(data)
+    np.testing.assert_array_equal(*(pool.step(x) for pool in pools))
 
 
 @pytest.mark.parametrize("name", ["dtln_2", "silero_v6_ifless", "dprnn_t", "gtcrn_simple"])
