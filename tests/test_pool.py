@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import threading
+import types
+import weakref
 from pathlib import Path
 from typing import ClassVar
 
@@ -237,6 +239,51 @@ def test_views_and_out_hold_what_a_step_returns() -> None:
     out = np.zeros((SLOTS, 2), np.float32)
     assert other.step(X, out=out) is out
     np.testing.assert_array_equal(out, view)
+
+
+@pytest.mark.parametrize("way", ["builtin", "ctypes"])
+def test_both_ways_of_calling_take_and_refuse_the_same(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMRNN_CALL", way)
+    pool, twins = joined(ENGINE, on_nonfinite="raise"), [Stream(ENGINE) for _ in range(SLOTS)]
+    pool.leave(3)
+    assert isinstance(pool.step, types.BuiltinFunctionType) == (way == "builtin")
+
+    def expected(X: np.ndarray) -> np.ndarray:
+        return np.stack([np.zeros(2, np.float32) if k == 3 else twin.step(X[k]) for k, twin in enumerate(twins)])
+
+    X, out = floats(1, SLOTS, 3), np.zeros((SLOTS, 2), np.float32)
+    for given in (X, {"x": X}, X.tolist(), np.asfortranarray(X), np.repeat(X, 2, axis=0)[::2], X.astype(np.float64)):
+        y = expected(X)
+        np.testing.assert_array_equal(pool.step(given), y)
+        np.testing.assert_array_equal(pool.outputs["y"], y)
+        np.testing.assert_array_equal(pool.inputs["x"], X)
+    y = expected(X)
+    assert pool.step(X, out=out) is out
+    np.testing.assert_array_equal(out, y)
+    y = expected(X)
+    assert pool.step() is pool.outputs["y"]
+    np.testing.assert_array_equal(pool.outputs["y"], y)
+    for wrong in (X[:3], X[:, :2], X.astype(np.complex64), {"z": X}, [X, X]):
+        with pytest.raises(InputError):
+            pool.step(wrong)
+    with pytest.raises(InputError, match="single output, one row per slot"):
+        pool.step(X, out=out[:4])
+    bad = X.copy()
+    bad[[3, 5]] = np.nan
+    y = expected(np.where(np.isnan(bad), 0, bad))
+    with pytest.raises(NonFiniteError, match=r"slots \[5\] holds"):
+        pool.step(bad, out=out)
+    assert [pool.steps(4), pool.steps(5)] == [9, 8]
+    np.testing.assert_array_equal(np.delete(pool.outputs["y"], 5, 0), np.delete(y, 5, 0))
+
+
+def test_a_step_outlives_its_pool_and_keeps_no_cycle() -> None:
+    pool, twin = joined(ENGINE), Stream(ENGINE)
+    X, step, memory = floats(1, SLOTS, 3), pool.step, weakref.ref(pool._memory)
+    del pool
+    np.testing.assert_array_equal(step(X)[17], twin.step(X[17]))
+    del step
+    assert memory() is None
 
 
 def test_a_snapshot_moves_between_streams_and_pools_of_both_ways() -> None:
