@@ -50,6 +50,8 @@ class Engine:
     step: Step
     name: str
     meta: Mapping[str, object]
+    #: its entry in the cache, for an engine of a file
+    cached: Path | None = None
     _file: tuple[bytes, Path]
 
     def __init__(self, graph: Graph, notify: Callable[[str], None] = lambda text: None) -> None:
@@ -75,6 +77,7 @@ class Engine:
             engine.step = load_object(found.code, file.stem, from_cache=True)
             engine.name, engine.meta = found.about["name"], found.about["meta"]
             engine.__dict__["fingerprint"] = found.about["fingerprint"]
+        engine.cached = file
         return engine
 
     @cached_property

@@ -1,8 +1,9 @@
 """Lanes across streams: the plan of one stream becomes the plan of a group of 16, whose memory is interleaved.
 
-Every word of 4 bytes of the arena becomes 16 neighbours, one for each stream; weights stay as they are. The calls become their
-counterparts in `kernels.across`, loops and copies run over 16 times as many elements. A plan that cannot be turned so keeps
-running slot by slot, and the error says which call is in the way.
+Every word of 4 bytes of the arena becomes 16 neighbours, one for each stream; weights stay as they are, but that those of
+float16 are widened: each of them serves 16 streams, so that reading fewer bytes gains nothing, and to widen one costs more than
+a product. The calls become their counterparts in `kernels.across`, loops and copies run over 16 times as many elements. A plan
+that cannot be turned so keeps running slot by slot, and the error says which call is in the way.
 """
 
 from __future__ import annotations
@@ -13,19 +14,22 @@ from math import prod
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from streamrnn.errors import UnsupportedError
 from streamrnn.ir.lowering import Arg, Place, Skip
 from streamrnn.ir.types import DType
-from streamrnn.kernels.across import Across, counterpart
+from streamrnn.kernels.across import Across, counterpart, halves
 from streamrnn.kernels.across_dense import spread
 from streamrnn.kernels.across_filler import fill, keep
 from streamrnn.kernels.simd import LANES
+from streamrnn.memory import ALIGN, aligned_bytes
 from streamrnn.plan import HEADER, Call, Copy, Item, Loop, Slot, StepPlan
 
 
 def across_streams(plan: StepPlan, eight: bool = False) -> StepPlan:
-    """The plan of 16 streams at a time; with `eight`, only lanes 0 .. 7 hold streams, and the others hold anything.
+    """The plan of 16 streams at a time; with `eight`, only lanes 0 .. 7 hold streams, and the others hold anything. Its weights
+    are those of `plan` and, where some are float16, these once more as float32 behind them.
 
     Raises UnsupportedError, which names the node and the reason.
     """
@@ -44,11 +48,17 @@ def across_streams(plan: StepPlan, eight: bool = False) -> StepPlan:
         outputs=tuple(port._replace(place=group.place(port.place)) for port in plan.outputs),
         states=tuple(state._replace(place=group.place(state.place)) for state in plan.states),
         buffers=tuple(group.buffers),
+        weights=group.weights(),
         state_bytes=plan.state_bytes * LANES,
         arena_bytes=group.arena_bytes,
         block=None,
         block_bytes=0,
     )
+
+
+def _up(size: int) -> int:
+    """A size up to whole lines of the cache."""
+    return -(-size // ALIGN) * ALIGN
 
 
 def _wider(slot: Slot) -> Slot:
@@ -65,12 +75,37 @@ class _Group:
         self.arena_bytes = plan.step_bytes * LANES
         self.buffers.append(("state", Slot(0, HEADER * LANES)))
         self.headers = Place(len(self.buffers) - 1, DType.I64)
+        self.wide: dict[int, tuple[int, Slot]] = {}
+        self.weights_bytes = _up(plan.weights.nbytes)
 
     def spare(self, elements: int) -> Place:
         """Memory of the group that the plan of one stream has not."""
         self.buffers.append(("scratch", Slot(self.arena_bytes, elements * LANES * DType.F32.size)))
         self.arena_bytes += elements * LANES * DType.F32.size
         return Place(len(self.buffers) - 1, DType.F32)
+
+    def widened(self, place: Place) -> Place:
+        """Where the float32 of float16 weights lie."""
+        if place.buffer not in self.wide:
+            slot = Slot(self.weights_bytes, self.plan.buffers[place.buffer][1].size * DType.F32.size // DType.F16.size)
+            self.wide[place.buffer] = len(self.buffers), slot
+            self.buffers.append(("weights", slot))
+            self.weights_bytes = _up(slot.offset + slot.size)
+        return replace(place, buffer=self.wide[place.buffer][0], dtype=DType.F32)
+
+    def weights(self) -> npt.NDArray[np.uint8]:
+        """The weights of the group."""
+        given = self.plan.weights
+        if not self.wide:
+            return given
+        block = aligned_bytes(self.weights_bytes)
+        block[: given.nbytes] = given
+        for buffer, (_, slot) in self.wide.items():
+            narrow = self.plan.buffers[buffer][1]
+            halves = given[narrow.offset : narrow.offset + narrow.size].view(np.float16)
+            block[slot.offset : slot.offset + slot.size].view(np.float32)[:] = halves
+        block.flags.writeable = False
+        return block
 
     def held(self, place: Place) -> bool:
         """Whether a place lies in the weight block, the same for all streams."""
@@ -169,7 +204,8 @@ class _Group:
         """The counterpart of a call's kernel, and the call's arguments by name."""
         across = counterpart(call.kernel)
         if across is None:
-            raise UnsupportedError(f"node '{call.node}': kernel {call.kernel.__name__} has no counterpart across streams")
+            family, name = call.kernel.function.__module__.rpartition(".")[2], call.kernel.__name__
+            raise UnsupportedError(f"node '{call.node}': kernel {family}.{name} has no counterpart across streams")
         return across, dict(zip((name for name, _ in call.kernel.params), call.args, strict=True))
 
     def call(self, call: Call, across: Across, given: Mapping[str, Arg], args: Mapping[str, Arg]) -> Call:
@@ -185,6 +221,8 @@ class _Group:
             if isinstance(arg, Skip):
                 return 0
             return arg * LANES if name in across.sizes else arg
+        if name in halves(call.kernel):
+            return self.widened(arg)
         if name in across.words and not self.held(arg):
             words = DType.I64.size // DType.I32.size
             return replace(arg, dtype=DType.I32, offset=arg.offset * words * LANES)

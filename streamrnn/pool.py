@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Mapping
-from functools import partial
-from itertools import pairwise
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from streamrnn.calls import pointers
 from streamrnn.codegen.abi import HEADER_POLICY, HEADER_STEPS
-from streamrnn.codegen.build import function
 from streamrnn.engine import Engine
-from streamrnn.errors import InputError, NonFiniteError, UnsupportedError
+from streamrnn.errors import InputError, UnsupportedError
 from streamrnn.ir.types import Array
+from streamrnn.pool_calls import PoolCalls
 from streamrnn.pool_memory import Groups, PoolMemory, Rows
-from streamrnn.ports import Frames, Ports, Result
+from streamrnn.ports import Frames, Result
 from streamrnn.snapshot import Snapshot, put_snapshot, take_snapshot
 from streamrnn.stream import OnNonFinite, policy_of
-
-if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
 
 #: with fewer slots than this, 16 lanes take longer than one slot after the other: for models of any size, and for those whose
 #: weights are so few bytes that every slot finds them in a near cache
@@ -63,35 +55,13 @@ class StreamPool:
         self.slots = slots
         self.way, self._memory = _placed(engine, slots, lanes)
         self._policy = policy_of(on_nonfinite)
-        units, unit = len(self._memory.memory), self._memory.unit
-        self._active = np.zeros(units * unit, np.uint8)
-        self._weights = engine.weights
-        self._ports = ports = Ports(engine)
-        self._blocks = [np.zeros((units * unit, *lay.port.type.shape), lay.dtype) for lay in (*ports.inputs, *ports.outputs)]
-        views = [lay.from_memory(b[:slots]) for lay, b in zip((*ports.inputs, *ports.outputs), self._blocks, strict=True)]
-        n = len(ports.inputs)
-        self._in_views, self._out_views = views[:n], views[n:]
-        self.inputs: Mapping[str, Array] = MappingProxyType({p.name: v for p, v in zip(ports.inputs, views, strict=False)})
-        self.outputs: Mapping[str, Array] = MappingProxyType({p.name: v for p, v in zip(ports.outputs, views[n:], strict=True)})
-        self._frames = (views[0].dtype, views[0].shape) if n == 1 else None
-        self._single = views[n] if len(views) == n + 1 else None
-        self._answer = (views[n].dtype, views[n].shape) if len(views) == n + 1 else None
-        self._tables: list[object] = []
-        step = function(self._memory.address, release_gil=True, args=6)
-        cuts = [units * part // threads for part in range(threads + 1)]
-        parts = [self._part(step, first, end) for first, end in pairwise(cuts) if first < end]
-        self._own, self._others = parts[0], parts[1:]
-        self._threads = _threads(len(parts) - 1)
-
-    def _part(self, step: Callable[..., int], first: int, end: int) -> Callable[[], int]:
-        """A step of the units from `first` to `end`, with its table of pointers."""
-        row = first * self._memory.unit
-        at = [block[row:].ctypes.data for block in self._blocks]
-        n = len(self._in_views)
-        tables = [pointers(side) for side in (at[:n], at[n:])]
-        self._tables += tables
-        where = self._weights.ctypes.data, self._memory.memory[first:].ctypes.data, self._active[row:].ctypes.data
-        return partial(step, *where, *map(ctypes.addressof, tables), end - first)
+        self._calls = calls = PoolCalls(engine, slots, self._memory, threads)
+        self._active = calls.active
+        self.inputs: Mapping[str, Array] = MappingProxyType(calls.inputs)
+        self.outputs: Mapping[str, Array] = MappingProxyType(calls.outputs)
+        step = calls.builtin(StreamPool.step.__doc__ or "")
+        if step and type(self).step is StreamPool.step:  # a subclass may have its own
+            self.__dict__["step"] = step
 
     def __repr__(self) -> str:
         return f"<StreamPool {self.engine.name}: {int(self._active.sum())} of {self.slots} slots joined, {self.way}>"
@@ -114,7 +84,7 @@ class StreamPool:
     def leave(self, slot: int) -> None:
         """Give a slot back. The others go on undisturbed."""
         self._active[self._known(slot)] = 0
-        for view in self._out_views:
+        for view in self.outputs.values():
             view[slot] = 0
 
     def reset(self, slot: int) -> None:
@@ -133,40 +103,7 @@ class StreamPool:
         The result has one row per slot, zeros where a slot is free. Raises InputError; NonFiniteError where the policy is
         "raise": the slots named in the message kept their state, the others made their step.
         """
-        if out is not None and (self._answer is None or (out.dtype, out.shape) != self._answer):
-            raise InputError(f"out is {out.dtype}{list(out.shape)}, which is not the model's single output, one row per slot")
-        if X is not None:
-            if type(X) is np.ndarray and (X.dtype, X.shape) == self._frames:
-                self._in_views[0][...] = X
-            else:
-                self._take(X)
-        if self._run():
-            self._refuse()
-        if out is not None:
-            out[...] = self._single
-            return out
-        if self._single is not None:
-            return self._single if X is None else self._single.copy()
-        return self._ports.result(self._out_views if X is None else [view.copy() for view in self._out_views])
-
-    def _take(self, X: Frames) -> None:
-        given = self._ports.arrays(X, steps=True)
-        if any(len(a) != self.slots for a in given):
-            raise InputError(f"the pool has {self.slots} slots, {[len(a) for a in given]} rows were given; one row per slot")
-        for view, array in zip(self._in_views, given, strict=True):
-            view[...] = array
-
-    def _run(self) -> int:
-        """A step of all units; how many slots refused their frame."""
-        if self._threads is None:
-            return self._own()
-        running = [self._threads.submit(part) for part in self._others]
-        return self._own() + sum(part.result() for part in running)
-
-    def _refuse(self) -> None:
-        finite = [np.isfinite(view).reshape(self.slots, -1).all(1) for view in self._in_views if view.dtype.kind == "f"]
-        refused = np.flatnonzero(self.active & ~np.logical_and.reduce(finite))
-        raise NonFiniteError(f"the input of slots {refused.tolist()} holds NaN or Inf; their states were not touched")
+        return self._calls.step(X, out)
 
     def steps(self, slot: int) -> int:
         """Steps that a slot has made since it was joined or reset."""
@@ -186,15 +123,6 @@ class StreamPool:
         if not 0 <= slot < self.slots:
             raise InputError(f"slot {slot} is not one of 0 .. {self.slots - 1}")
         return slot
-
-
-def _threads(count: int) -> ThreadPoolExecutor | None:
-    """Threads that sleep until they are given a part. They end with what holds them, and with the interpreter."""
-    if count == 0:
-        return None
-    from concurrent.futures import ThreadPoolExecutor  # loads `logging`, which a pool without threads does not need
-
-    return ThreadPoolExecutor(count, "streamrnn-pool")
 
 
 def _placed(engine: Engine, slots: int, lanes: bool | None) -> tuple[str, PoolMemory]:

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import onnx
+from contract import as_dict
 from onnx import helper
 from onnx_files import BOOL, F32, I64, Typed, make, run_file, save
+from pools import joined
 from streamrnn_converters import convert
 
 from streamrnn import Engine, Stream
@@ -42,17 +44,20 @@ def converted(model: onnx.ModelProto, folder: Path, **options: Any) -> Graph:
 
 def check(model: onnx.ModelProto, folder: Path, *feeds: Mapping[str, Array], bind: Sequence[str] = ()) -> Graph:
     """The step graph in window mode, without states. Each step, compiled and as plain Python, gives what onnxruntime gives for
-    the call."""
+    the call; in a pool whose slots are given a call each, every slot goes its own way."""
     first = {name: np.asarray(array) for name, array in feeds[0].items()}
     options = {"bind": {name: first[name] for name in bind}, "pair": dict.fromkeys(first, "")}
     shapes = {name: array.shape for name, array in first.items() if array.shape and name not in bind}
     graph = converted(model, folder, shape=shapes, **options)
     engine = Engine(graph)
     stream, plain = Stream(engine), Interpreter(engine.plan)
-    for given in feeds:
-        arrays = {name: np.asarray(array) for name, array in given.items()}
-        result = stream.step({n: arrays[n].reshape(engine.inputs[n].shape) for n in engine.inputs})
-        found = result if isinstance(result, dict) else {next(iter(engine.outputs)): result}
+    calls = [{name: np.asarray(array) for name, array in given.items()} for given in feeds]
+    frames = [{n: arrays[n].reshape(engine.inputs[n].shape) for n in engine.inputs} for arrays in calls]
+    together = as_dict(engine, joined(engine, len(feeds)).step({n: np.stack([f[n] for f in frames]) for n in engine.inputs}))
+    for slot, (arrays, frame) in enumerate(zip(calls, frames, strict=True)):
+        found = as_dict(engine, stream.step(frame))
+        for name, value in found.items():
+            np.testing.assert_array_equal(together[name][slot], value)
         again = plain.step([arrays[port.name] for port in engine.plan.inputs])
         names = [output.name for output in model.graph.output]
         expected = dict(zip(names, run_file(folder / "model.onnx", arrays), strict=True))

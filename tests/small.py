@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from contract import floats
 from streamrnn_converters.passes.align import align
+from streamrnn_converters.passes.narrow import narrow
 from streamrnn_converters.passes.streamify import streamify
 
 from streamrnn import Engine
@@ -43,6 +44,6 @@ def recurrent_clip(n_in: int = 3, hidden: int = 5, n_out: int = 2, frames: int =
     return typed(Graph("small", Stage.SEQUENCE, ("x",), ("y",), nodes, types, constants))
 
 
-def recurrent_engine(**sizes: int) -> Engine:
-    """`recurrent_clip` as an Engine in frame mode."""
-    return Engine(align(streamify(recurrent_clip(**sizes), {"x": 0})))
+def recurrent_engine(weights: str = "f32", **sizes: int) -> Engine:
+    """`recurrent_clip` as an Engine in frame mode, its weights stored as in `convert --weights`."""
+    return Engine(narrow(align(streamify(recurrent_clip(**sizes), {"x": 0})), weights))

@@ -18,7 +18,7 @@ LAYERS = (
     ("ops",),
     ("layout", "plan", "scratch", "groups", "blocks", "emit", "planner", "lanes"),
     ("codegen",),
-    ("engine", "snapshot", "ports", "calls", "stream", "pool", "pool_memory"),
+    ("engine", "snapshot", "ports", "calls", "stream", "pool", "pool_calls", "pool_memory"),
     ("export", "bench", "doctor", "demo", "rate", "resample"),
     ("cli",),
 )

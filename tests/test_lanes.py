@@ -9,6 +9,7 @@ import pytest
 from contract import floats
 from small import recurrent_clip, typed
 from streamrnn_converters.passes.align import align
+from streamrnn_converters.passes.narrow import narrow
 from streamrnn_converters.passes.streamify import streamify
 
 from streamrnn import Engine, StreamPool, UnsupportedError
@@ -34,8 +35,8 @@ def step_plan(op: str, shape: tuple[int, ...], *constants: Array | None, **attrs
     )
 
 
-def recurrent_plan(op: str, n_in: int = 5) -> StepPlan:
-    return make_plan(align(streamify(recurrent_clip(op=op, hidden=19, n_in=n_in, n_out=3), {"x": 0})))
+def recurrent_plan(op: str, n_in: int = 5, weights: str = "f32") -> StepPlan:
+    return make_plan(narrow(align(streamify(recurrent_clip(op=op, hidden=19, n_in=n_in, n_out=3), {"x": 0})), weights))
 
 
 def convolved_plan(frames: int, **attrs: tuple[int, ...]) -> StepPlan:
@@ -51,6 +52,8 @@ PLANS = {
     "GRU": recurrent_plan("GRU"),
     "RNN": recurrent_plan("RNN"),
     "LSTM of many inputs": recurrent_plan("LSTM", ENOUGH + 1),
+    "LSTM in float16": recurrent_plan("LSTM", weights="f16"),
+    "GRU that resets first, in float16": recurrent_plan("GRU", weights="f16"),
     "LSTM both ways, frames and rows": step_plan(
         "LSTM", (3, 2, 4), floats(1, 2, 12, 4), floats(2, 2, 12, 3), floats(3, 2, 24), hidden_size=3, direction="bidirectional"
     ),
@@ -121,7 +124,7 @@ def refusal(plan: StepPlan) -> str:
 
 def test_what_has_no_lanes_is_said_with_the_node_and_the_reason() -> None:
     assert "'y' is int64; lanes hold float32" in refusal(step_plan("ArgMax", (1, 4), axis=1))
-    assert "node 'node': kernel hardmax has no counterpart across streams" in refusal(step_plan("Hardmax", (2, 4)))
+    assert "node 'node': kernel norm.hardmax has no counterpart across streams" in refusal(step_plan("Hardmax", (2, 4)))
     peepholes = (floats(1, 1, 12, 4), floats(2, 1, 12, 3), floats(3, 1, 24), None, None, None, floats(4, 1, 9))
     reason = refusal(step_plan("LSTM", (1, 1, 4), *peepholes, hidden_size=3))
     assert "node 'node': lstm across streams takes no use_peephole" in reason

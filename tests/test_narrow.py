@@ -9,6 +9,7 @@ import models
 import numpy as np
 import pytest
 from contract import Case, floats
+from pools import assert_slots_are_streams
 from recurrent import cell, given, lens, once, state
 from streamrnn_converters import convert
 from streamrnn_converters.compare import FLOORS
@@ -17,7 +18,7 @@ from streamrnn_converters.passes.narrow import SMALL, decibels, narrow
 from streamrnn_converters.report import report_table
 from streamrnn_converters.validate import validate
 
-from streamrnn import BindingError, Engine, Stream, load
+from streamrnn import BindingError, Engine, Stream, StreamPool, load
 from streamrnn.codegen import build, cpu
 from streamrnn.codegen.cpu import primitives
 from streamrnn.codegen.interpret import Interpreter
@@ -201,6 +202,22 @@ def test_any_chunking_gives_the_same_bits(tmp_path: Path, op: str, weights: str)
     chunks = np.concatenate([odd.process(part) for part in np.split(x, [1, 8, 9, 41])])
     assert y.tobytes() == steps.tobytes() == chunks.tobytes()
     assert whole.snapshot().state == single.snapshot().state == odd.snapshot().state
+
+
+@pytest.mark.parametrize(("weights", "lanes"), [("f16", True), ("f16", False), ("int8", False)])
+class TestPools:
+    @pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+    def test_each_slot_has_the_bits_of_a_stream(self, tmp_path: Path, op: str, weights: str, lanes: bool) -> None:
+        assert_slots_are_streams(load(model(tmp_path, op, 40), weights=weights), steps=4, lanes=lanes)
+
+    @pytest.mark.parametrize("name", LAYERS)
+    def test_each_slot_has_the_bits_of_a_stream_without_a_state(self, name: str, weights: str, lanes: bool) -> None:
+        assert_slots_are_streams(Engine(narrowed(name, weights)), steps=2, lanes=lanes)
+
+
+def test_a_pool_of_weights_in_int8_says_why_it_has_no_lanes() -> None:
+    way = StreamPool(Engine(narrowed("LSTM", "int8")), 16).way
+    assert way == "slot by slot: node 'node': kernel byte_products.dense has no counterpart across streams"
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 import threading
+import types
+import weakref
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from model_folder import Folder
 from models import conv_gru, packed_step, two_layers
+from pools import SLOTS, assert_slots_are_streams, joined
 from small import recurrent_engine, typed
 from streamrnn_converters.passes.align import align
 from streamrnn_converters.passes.streamify import streamify
@@ -28,18 +32,17 @@ from streamrnn.ir.types import DType, TensorType
 from streamrnn.stream import OnNonFinite
 
 ENGINE = recurrent_engine(hidden=19)
-#: one group that is full and one that is not
-SLOTS = 18
 
 
 class PoolAgainstStreams(RuleBasedStateMachine):
     """Join, leave, reset, snapshot and step in any order; each joined slot has a Stream as its twin."""
 
+    engine: ClassVar[Engine] = ENGINE
     lanes: ClassVar[bool] = True
 
     @initialize(count=st.integers(0, SLOTS))
     def begin(self, count: int) -> None:
-        self.pool = StreamPool(ENGINE, SLOTS, lanes=self.lanes)
+        self.pool = StreamPool(self.engine, SLOTS, lanes=self.lanes)
         self.twins: dict[int, Stream] = {}
         self.seed = 0
         for _ in range(count):
@@ -48,7 +51,7 @@ class PoolAgainstStreams(RuleBasedStateMachine):
     @precondition(lambda self: len(self.twins) < SLOTS)
     @rule()
     def join(self) -> None:
-        self.twins[self.pool.join()] = Stream(ENGINE)
+        self.twins[self.pool.join()] = Stream(self.engine)
 
     @precondition(lambda self: self.twins)
     @rule(data=st.data())
@@ -96,22 +99,24 @@ class SlotBySlot(PoolAgainstStreams):
     lanes = False
 
 
+class InHalves(PoolAgainstStreams):
+    """The same for weights in float16, which lanes read as float32."""
+
+    engine = recurrent_engine("f16", hidden=19)
+
+
+class InBytes(SlotBySlot):
+    """The same for weights in int8, whose activations lie on a grid for each slot."""
+
+    engine = recurrent_engine("int8", hidden=19)
+
+
 TestPoolAgainstStreams = PoolAgainstStreams.TestCase
 TestSlotBySlot = SlotBySlot.TestCase
-for _machine in (TestPoolAgainstStreams, TestSlotBySlot):
+TestInHalves = InHalves.TestCase
+TestInBytes = InBytes.TestCase
+for _machine in (TestPoolAgainstStreams, TestSlotBySlot, TestInHalves, TestInBytes):
     _machine.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
-
-
-def joined(engine: Engine, slots: int = SLOTS, **options: object) -> StreamPool:
-    """A pool whose slots are all joined."""
-    pool = StreamPool(engine, slots, **options)  # type: ignore[arg-type]
-    for _ in range(slots):
-        pool.join()
-    return pool
-
-
-def as_dict(engine: Engine, result: object) -> dict[str, np.ndarray]:
-    return result if isinstance(result, dict) else {next(iter(engine.outputs)): result}  # type: ignore[dict-item]
 
 
 def test_a_full_pool_and_unknown_slots_are_refused() -> None:
@@ -168,35 +173,20 @@ def test_each_slot_follows_its_policy_alone(model: str, policy: OnNonFinite, lan
 
 
 def test_several_inputs_and_outputs_late_ones_and_states_of_the_file(tmp_path: Path) -> None:
-    assert_lanes_are_streams(streamrnn.load(two_layers(tmp_path / "two.onnx")), steps=4)
-    assert_lanes_are_streams(streamrnn.load(packed_step(tmp_path / "packed.onnx")), steps=4)
-    assert_lanes_are_streams(streamrnn.load(conv_gru(tmp_path / "ahead.onnx", pads=[1, 1])), steps=6)
+    assert_slots_are_streams(streamrnn.load(two_layers(tmp_path / "two.onnx")), steps=4)
+    assert_slots_are_streams(streamrnn.load(packed_step(tmp_path / "packed.onnx")), steps=4)
+    assert_slots_are_streams(streamrnn.load(conv_gru(tmp_path / "ahead.onnx", pads=[1, 1])), steps=6)
 
 
 @pytest.mark.parametrize("name", ["amp", "sensor", "vad"])
 def test_the_example_models_have_lanes_that_are_their_streams(name: str) -> None:
     """`vad` has a convolution and a cell behind one that looks ahead: each slot leaves out its own filler."""
     engine = streamrnn.load(Path(__file__).parent.parent / "examples" / "models" / f"{name}.onnx")
-    assert_lanes_are_streams(engine, steps=6)
+    assert_slots_are_streams(engine, steps=6)
 
 
 def test_a_pool_of_eight_has_no_idle_lanes_and_the_bits_of_streams() -> None:
-    assert_lanes_are_streams(recurrent_engine(hidden=67, n_in=70), steps=3, slots=8)
-
-
-def assert_lanes_are_streams(engine: Engine, steps: int, slots: int = SLOTS) -> None:
-    """Outputs and snapshots of each slot are those of a Stream, also where slots begin anew at different times."""
-    pool, twins = joined(engine, slots, lanes=True), [Stream(engine) for _ in range(slots)]
-    for t in range(steps):
-        X = {n: floats(t, slots, *info.shape, scale=0.3) for n, info in engine.inputs.items()}
-        found = as_dict(engine, pool.step(X))
-        for slot, twin in enumerate(twins):
-            one = as_dict(engine, twin.step({n: x[slot] for n, x in X.items()}))
-            for output, value in one.items():
-                np.testing.assert_array_equal(found[output][slot], value)
-            assert pool.snapshot(slot) == twin.snapshot()
-        pool.reset(5 * t % slots)
-        twins[5 * t % slots].reset()
+    assert_slots_are_streams(recurrent_engine(hidden=67, n_in=70), steps=3, slots=8)
 
 
 def test_lanes_take_denormals_as_a_stream_does() -> None:
@@ -251,6 +241,51 @@ def test_views_and_out_hold_what_a_step_returns() -> None:
     np.testing.assert_array_equal(out, view)
 
 
+@pytest.mark.parametrize("way", ["builtin", "ctypes"])
+def test_both_ways_of_calling_take_and_refuse_the_same(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMRNN_CALL", way)
+    pool, twins = joined(ENGINE, on_nonfinite="raise"), [Stream(ENGINE) for _ in range(SLOTS)]
+    pool.leave(3)
+    assert isinstance(pool.step, types.BuiltinFunctionType) == (way == "builtin")
+
+    def expected(X: np.ndarray) -> np.ndarray:
+        return np.stack([np.zeros(2, np.float32) if k == 3 else twin.step(X[k]) for k, twin in enumerate(twins)])
+
+    X, out = floats(1, SLOTS, 3), np.zeros((SLOTS, 2), np.float32)
+    for given in (X, {"x": X}, X.tolist(), np.asfortranarray(X), np.repeat(X, 2, axis=0)[::2], X.astype(np.float64)):
+        y = expected(X)
+        np.testing.assert_array_equal(pool.step(given), y)
+        np.testing.assert_array_equal(pool.outputs["y"], y)
+        np.testing.assert_array_equal(pool.inputs["x"], X)
+    y = expected(X)
+    assert pool.step(X, out=out) is out
+    np.testing.assert_array_equal(out, y)
+    y = expected(X)
+    assert pool.step() is pool.outputs["y"]
+    np.testing.assert_array_equal(pool.outputs["y"], y)
+    for wrong in (X[:3], X[:, :2], X.astype(np.complex64), {"z": X}, [X, X]):
+        with pytest.raises(InputError):
+            pool.step(wrong)
+    with pytest.raises(InputError, match="single output, one row per slot"):
+        pool.step(X, out=out[:4])
+    bad = X.copy()
+    bad[[3, 5]] = np.nan
+    y = expected(np.where(np.isnan(bad), 0, bad))
+    with pytest.raises(NonFiniteError, match=r"slots \[5\] holds"):
+        pool.step(bad, out=out)
+    assert [pool.steps(4), pool.steps(5)] == [9, 8]
+    np.testing.assert_array_equal(np.delete(pool.outputs["y"], 5, 0), np.delete(y, 5, 0))
+
+
+def test_a_step_outlives_its_pool_and_keeps_no_cycle() -> None:
+    pool, twin = joined(ENGINE), Stream(ENGINE)
+    X, step, memory = floats(1, SLOTS, 3), pool.step, weakref.ref(pool._memory)
+    del pool
+    np.testing.assert_array_equal(step(X)[17], twin.step(X[17]))
+    del step
+    assert memory() is None
+
+
 def test_a_snapshot_moves_between_streams_and_pools_of_both_ways() -> None:
     stream, lanes, rows = Stream(ENGINE), joined(ENGINE), joined(ENGINE, 2)
     stream.process(floats(1, 4, 3))
@@ -265,10 +300,10 @@ def test_a_snapshot_moves_between_streams_and_pools_of_both_ways() -> None:
     assert lanes.snapshot(17) == before
 
 
-@pytest.mark.parametrize("lanes", [True, False])
-def test_threads_share_the_slots_and_keep_the_bits(lanes: bool) -> None:
-    slots = 70
-    pools = [joined(ENGINE, slots, threads=n, on_nonfinite="raise", lanes=lanes) for n in (1, 3, 200)]
+@pytest.mark.parametrize(("weights", "lanes"), [("f32", True), ("f32", False), ("f16", True), ("f16", False), ("int8", False)])
+def test_threads_share_the_slots_and_keep_the_bits(weights: str, lanes: bool) -> None:
+    slots, engine = 70, recurrent_engine(weights, hidden=19)
+    pools = [joined(engine, slots, threads=n, on_nonfinite="raise", lanes=lanes) for n in (1, 3, 200)]
     for t in range(4):
         X = floats(t, slots, 3)
         for pool in pools:
@@ -305,6 +340,46 @@ def test_the_interpreter_ends_while_a_pool_with_threads_is_alive(tmp_path: Path)
     assert done.stdout.strip() == "(40, 2)"
 
 
+COLD = """
+import sys, numpy, streamrnn
+pool = streamrnn.StreamPool(streamrnn.load(sys.argv[1]), 18)
+pool.join()
+y = pool.step(numpy.ones((18, 3), numpy.float32))
+print([name for name in ("numba", "llvmlite", "streamrnn.planner", "streamrnn.lanes") if name in sys.modules])
+print(pool.way)
+print(y.tobytes().hex())
+"""
+
+
+@pytest.mark.parametrize("weights", ["f32", "f16", "int8"])
+def test_a_pool_of_a_ready_engine_plans_and_compiles_nothing(weights: str, tmp_path: Path) -> None:
+    engine = recurrent_engine(weights, hidden=19)
+    engine.save(tmp_path / "m.srnn")
+    command, env = [sys.executable, "-c", COLD, tmp_path / "m.srnn"], {**os.environ, "STREAMRNN_CACHE": str(tmp_path / "cache")}
+    runs = [subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.split("\n") for _ in range(2)]
+    assert runs[0][0] == "['llvmlite', 'streamrnn.planner', 'streamrnn.lanes']"
+    assert runs[1][0] == "[]"
+    assert runs[1][1:] == runs[0][1:]
+    expected = np.zeros((18, 2), np.float32)
+    expected[0] = Stream(engine).step(np.ones(3, np.float32))
+    assert runs[1][1:] == [StreamPool(engine, 18).way, expected.tobytes().hex(), ""]
+
+
+def test_what_was_altered_in_a_pools_entry_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMRNN_CACHE", str(tmp_path / "cache"))
+    ENGINE.save(tmp_path / "m.srnn")
+    x, pools = floats(1, SLOTS, 3), []
+    for _ in range(2):
+        pools.append(joined(streamrnn.load(tmp_path / "m.srnn")))
+        entries = list((tmp_path / "cache").glob("*.engine"))
+        assert len(entries) == 2
+        for entry in entries:
+            data = bytearray(entry.read_bytes())
+            data[-5] ^= 1
+            entry.write_bytes(data)
+    np.testing.assert_array_equal(*(pool.step(x) for pool in pools))
+
+
 @pytest.mark.parametrize("name", ["dtln_2", "silero_v6_ifless", "dprnn_t", "gtcrn_simple"])
 def test_real_models_have_lanes_that_are_their_streams(models: Path, name: str) -> None:
-    assert_lanes_are_streams(Engine(Folder(models).window(name)), steps=3)
+    assert_slots_are_streams(Engine(Folder(models).window(name)), steps=3)

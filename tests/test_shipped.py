@@ -1,4 +1,4 @@
-"""What a wheel brings along: models load and step from it without Numba, and nothing stale is ever taken."""
+"""What a wheel brings along: the kernels that models run, and nothing stale is ever taken. `test_wheel` installs one."""
 
 from __future__ import annotations
 
@@ -6,66 +6,19 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-from contract import Case, floats
-from models import conv_gru, two_layers
 from recurrent import cell
 from shipped_kernels import wanted
-from streamrnn_converters import convert
 
 import streamrnn
-from streamrnn import Engine, Stream
+from streamrnn import Engine
 from streamrnn.codegen.driver import driver_kernels
 from streamrnn.ir.graph import Graph
 from streamrnn.ir.verify import verify
 from streamrnn.kernels._archive import LIST
 from streamrnn.kernels._jit import find_kernel
 from streamrnn.planner import make_plan
-
-ROOT = Path(__file__).resolve().parent.parent
-#: a device: nothing can import Numba, nothing can start the compiling process
-STEP = """
-import subprocess, sys
-import numpy as np
-
-class NoNumba:
-    def find_spec(self, name, path, target=None):
-        if name.split(".")[0] == "numba":
-            raise ImportError("there is no Numba")
-
-sys.meta_path.insert(0, NoNumba())
-subprocess.Popen = None
-import streamrnn
-
-assert "wheel_like" in streamrnn.__file__
-for path in sys.argv[1:]:
-    engine = streamrnn.load(path)
-    x = {name: np.ones(port.shape, port.dtype) for name, port in engine.inputs.items()}
-    np.savez(path + ".npz", *streamrnn.Stream(engine).step(x).values()) if len(engine.outputs) > 1 else np.savez(
-        path + ".npz", streamrnn.Stream(engine).step(x))
-"""
-
-
-def node(case: Case) -> Callable[[Path], Graph]:
-    return lambda folder: verify(case.graph())
-
-
-MODELS: dict[str, Callable[[Path], Graph]] = {
-    "LSTM": node(cell("LSTM", 1, 7, 20)),
-    "GRU": node(cell("GRU", 1, 7, 20)),
-    "GRU, linear before reset": node(cell("GRU", 1, 7, 20, linear_before_reset=1)),
-    "RNN": node(cell("RNN", 1, 7, 20)),
-    "Conv": node(Case("Conv", (floats(1, 1, 3, 19), floats(2, 6, 3, 3)))),
-    "MatMul": node(Case("MatMul", (floats(1, 7, 30), floats(2, 30, 70)))),
-    "LayerNormalization": node(Case("LayerNormalization", (floats(1, 2, 19), floats(2, 19), floats(3, 19)))),
-    "Softmax": node(Case("Softmax", (floats(1, 3, 19),))),
-    "two layers": lambda folder: convert(two_layers(folder / "m.onnx")),
-    "conv and GRU": lambda folder: convert(conv_gru(folder / "m.onnx")),
-    **{n: (lambda folder, n=n: convert(ROOT / "examples" / "models" / f"{n}.onnx")) for n in ("amp", "vad", "sensor")},
-}
 
 
 def wheel_like(folder: Path, graphs: list[Graph]) -> Path:
@@ -75,33 +28,9 @@ def wheel_like(folder: Path, graphs: list[Graph]) -> Path:
     addresses = {k.address for graph in graphs for k in driver_kernels(make_plan(graph))}
     assert addresses <= set(LIST.read_text().split()), "a wheel would not bring them along: run `make kernels`"
     (folder / "list.txt").write_text("\n".join(sorted(addresses)))
-    command = [sys.executable, "-m", "streamrnn.kernels._archive", package / "kernels" / "ir.zip", folder / "list.txt"]
+    command = [sys.executable, "-m", "streamrnn.codegen.archive", package / "kernels" / "ir.zip", folder / "list.txt"]
     subprocess.run(command, cwd=package.parent, check=True)
     return package.parent
-
-
-def run(package: Path, cache: Path, *files: Path) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONPATH": str(package), "STREAMRNN_CACHE": str(cache)}
-    command = [sys.executable, "-c", STEP, *map(str, files)]
-    return subprocess.run(command, env=env, cwd=package, capture_output=True, text=True, check=False)
-
-
-def test_models_load_and_step_on_a_device_without_numba(tmp_path: Path) -> None:
-    graphs = [make(tmp_path) for make in MODELS.values()]
-    package = wheel_like(tmp_path, graphs)
-    files = [tmp_path / f"{k}.srnn" for k in range(len(graphs))]
-    for graph, file in zip(graphs, files, strict=True):
-        Engine(graph).save(file)
-    done = run(package, tmp_path / "cache", *files)
-    assert done.returncode == 0, done.stderr
-    assert not list((tmp_path / "cache").glob("*.bc"))
-    for name, graph, file in zip(MODELS, graphs, files, strict=True):
-        engine = Engine(graph)
-        x = {n: np.ones(port.shape, port.dtype) for n, port in engine.inputs.items()}
-        y = Stream(engine).step(x)
-        given = np.load(f"{file}.npz")
-        for key, value in zip(given.files, y.values() if isinstance(y, dict) else [y], strict=True):
-            np.testing.assert_array_equal(given[key], value, err_msg=name)
 
 
 def test_a_kernel_that_did_not_come_along_asks_for_numba(tmp_path: Path) -> None:

@@ -34,4 +34,4 @@ class BuildPy(build_py):
             folder = Path(self.build_lib).absolute()
             archive = folder / "streamrnn" / "kernels" / "ir.zip"
             self.announce("compiling the kernels (a minute or two)", level=2)
-            subprocess.run([sys.executable, "-m", "streamrnn.kernels._archive", str(archive)], cwd=folder, check=True)
+            subprocess.run([sys.executable, "-m", "streamrnn.codegen.archive", str(archive)], cwd=folder, check=True)

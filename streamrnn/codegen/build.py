@@ -45,6 +45,7 @@ class PoolStep:
     """Loaded machine code of a pool's groups: the address of the function `lanes` in `codegen.abi`."""
 
     lanes: int
+    key: str
     _owner: Any
 
 
@@ -62,11 +63,7 @@ def build_pool(plan: StepPlan, notify: Callable[[str], None] = lambda text: None
     from streamrnn.codegen.pool_driver import pool_kernels, pool_text
 
     code, key, _ = _object(pool_text(plan), pool_kernels(plan), notify)
-    step = _pools.get(key)
-    if step is None:
-        (lanes,), owner = _load(code, (LANES,))
-        step = _pools[key] = PoolStep(lanes, owner)
-    return step
+    return load_pool(code, key)
 
 
 def _object(driver: str, kernels: list[Kernel], notify: Callable[[str], None]) -> tuple[bytes, str, bool]:
@@ -208,6 +205,15 @@ def load_object(code: bytes, key: str, from_cache: bool) -> Step:
     if step is None:
         (init, run, once, pool), owner = _load(code, SYMBOLS)
         step = _loaded[key] = Step(init, run, once, pool, from_cache, key, len(code), owner)
+    return step
+
+
+def load_pool(code: bytes, key: str) -> PoolStep:
+    """The same for an object of `build_pool`."""
+    step = _pools.get(key)
+    if step is None:
+        (lanes,), owner = _load(code, (LANES,))
+        step = _pools[key] = PoolStep(lanes, key, owner)
     return step
 
 

@@ -1,7 +1,8 @@
 """Ready engines: what loading a `.srnn` file comes to, kept in the cache.
 
 With it a process neither parses the graph nor plans it, and imports no op, no kernel and no LLVM: it reads one file with the
-layout, the packed weights and the object. The name of the file is a hash of all that went into it.
+layout, the packed weights and the object. The name of the file is a hash of all that went into it. What groups of a pool run
+has an entry of its own, without the weights where they are those of the engine.
 
     u64 CRC-32 of all that follows, u64 length of the header, u64 length of the object, header (JSON), object, padding, weights
 """
@@ -44,14 +45,20 @@ def ready_file(model: bytes) -> Path:
     return cache_folder() / f"{key.hex()}.engine"
 
 
-def store(file: Path, about: Mapping[str, Any], layout: Layout, key: str) -> None:
-    """Write an entry, whose object lies in the cache under `key`. Raises OSError."""
-    code = cached_object(key)
+def group_file(engine: Path, eight: bool) -> Path:
+    """Where the entry of the groups of pools lies, from where that of their engine does; eight: for pools of up to 8 slots."""
+    return engine.with_stem(digest(f"{engine.stem} {8 if eight else 16} lanes").hex())
+
+
+def store(file: Path, about: Mapping[str, Any], layout: Layout, key: str, weights: bool = True) -> None:
+    """Write an entry, whose object lies in the cache under `key`; none where `key` is empty. Raises OSError."""
+    code = cached_object(key) if key else b""
     if code is None:  # another process has bounded the cache
         return
     header = json.dumps({"about": dict(about), "layout": layout.to_json()}).encode()
     gap = -(_HEAD.size + len(header) + len(code)) % ALIGN
-    body = b"".join([_HEAD.pack(0, len(header), len(code))[_SUM:], header, code, bytes(gap), layout.weights.tobytes()])
+    block = layout.weights.tobytes() if weights else b""
+    body = b"".join([_HEAD.pack(0, len(header), len(code))[_SUM:], header, code, bytes(gap), block])
     keep(file, zlib.crc32(body).to_bytes(_SUM, "little") + body)
 
 

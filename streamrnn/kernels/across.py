@@ -136,6 +136,14 @@ TABLE: Mapping[Callable[..., Any], Across] = {kernel.function: across for kernel
 
 
 def counterpart(kernel: Kernel) -> Across | None:
-    """The counterpart of a kernel across streams, None where it has none."""
+    """The counterpart of a kernel across streams, None where it has none. That of one on weights of float16 takes float32."""
     found = TABLE.get(kernel.function)
-    return found if found is not None and kernel.params == Kernel(kernel.function).params else None
+    if found is None:
+        return None
+    wide = kernel.typed(**dict.fromkeys(halves(kernel) & found.weights, "f32p"))
+    return found if wide.params == Kernel(kernel.function).params else None
+
+
+def halves(kernel: Kernel) -> frozenset[str]:
+    """The pointers of a kernel that lead to float16."""
+    return frozenset(name for name, ctype in kernel.params if ctype == "f16p")
