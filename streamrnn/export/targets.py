@@ -93,7 +93,7 @@ def find_target(name: str, cpu: str = "", features: str = "", abi: str = "") -> 
         return Target("custom", name, cpu or "generic", features, abi, f"{name}, {cpu or 'generic'}")
     if cpu or features or abi:
         raise UnsupportedError(
-            f"target '{name}' has a CPU, features and an ABI of its own; give an LLVM triple (aarch64-unknown-linux-gnu) with others"
+            f"target '{name}' has a CPU, features and an ABI of its own; to choose them, give an LLVM triple"
         )
     if name == HOST:
         return host_target()
