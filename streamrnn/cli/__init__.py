@@ -13,6 +13,7 @@ from streamrnn.cli.bench import bench
 from streamrnn.cli.convert import convert
 from streamrnn.cli.demo import demo
 from streamrnn.cli.doctor import doctor
+from streamrnn.cli.export import export
 from streamrnn.cli.inspect import inspect
 from streamrnn.cli.lint import lint
 from streamrnn.cli.run import run
@@ -62,6 +63,9 @@ app.command(
 app.command(epilog=_examples("streamrnn bench amp.onnx --against onnxruntime", "streamrnn bench vad.srnn --json times.json"))(
     bench
 )
+app.command(
+    epilog=_examples("streamrnn export sensor.onnx --target cortex-m4", "streamrnn export vad.srnn --target pi4 -o vad-pi4")
+)(export)
 app.command(epilog=_examples("streamrnn warm vad.srnn amp.srnn", "streamrnn warm --prune"))(warm)
 app.command(epilog=_examples("streamrnn demo", "streamrnn demo -o pictures"))(demo)
 app.command(epilog=_examples("streamrnn doctor", "streamrnn doctor --ops"))(doctor)
