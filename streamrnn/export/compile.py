@@ -11,13 +11,10 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from streamrnn.codegen.cpu import primitives
 from streamrnn.codegen.driver import driver_kernels, driver_text
-from streamrnn.codegen.flush import flush_text
 from streamrnn.codegen.library import compile_missing
 from streamrnn.errors import StreamRNNError, UnsupportedError
 from streamrnn.export.interface import Interface
-from streamrnn.export.runtime import runtime_text
 from streamrnn.export.targets import Target
 from streamrnn.kernels._jit import Kernel, llvm_type
 from streamrnn.plan import Call, Loop, StepPlan, each
@@ -47,14 +44,12 @@ def object_code(plan: StepPlan, interface: Interface, target: Target, notify: Ca
 
 
 def _compiled(text: str, kernels: list[Kernel], exported: list[str], target: Target) -> tuple[bytes, list[str]]:
-    """(object, names that it expects from elsewhere) of a module, and behind it what depends on the target."""
-    whole = "\n".join([text, primitives(target.features), flush_text(target.triple), runtime_text(target)])
-    machine = {key: value for key, value in asdict(target).items() if key in ("triple", "cpu", "features", "abi")}
+    """(object, names that it expects from elsewhere) of a module."""
     addresses = [kernel.address for kernel in kernels]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "model.o")
-        request = {"text": whole, "kernels": addresses, "exported": exported, "target": machine, "file": str(file)}
+        request = {"text": text, "kernels": addresses, "exported": exported, "target": asdict(target), "file": str(file)}
         done = subprocess.run(_COMMAND, input=json.dumps(request), capture_output=True, text=True, env=env, check=False)
         said = done.stderr.strip().splitlines()
         unknown = next((line for line in said if _UNKNOWN in line), None)

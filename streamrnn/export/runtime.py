@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from streamrnn.export.arithmetic import arithmetic_text
 from streamrnn.export.targets import Target
 
 #: copies and fills go 16 bytes at a time, by whatever loads the CPU has for unaligned memory, then byte by byte
@@ -106,8 +109,9 @@ define internal void @__aeabi_memclr(ptr %to, i32 %n) #9 {
 }"""
 
 
-def runtime_text(target: Target) -> str:
-    """`memcpy`, `memmove` and `memset`, internal, under every name by which LLVM calls them for this target."""
+def runtime_text(target: Target, arithmetic: Iterable[str] = ()) -> str:
+    """`memcpy`, `memmove` and `memset`, internal, under every name by which LLVM calls them for this target; and functions of
+    `arithmetic`."""
     names = ["memcpy", "memmove", "memset"]
     parts = [_COPY.format(size="i64" if target.pointer_bytes == 8 else "i32")]
     if target.triple.endswith("eabihf") and not target.has_system:
@@ -121,6 +125,10 @@ def runtime_text(target: Target) -> str:
         ):
             parts.append(f"@{alias} = internal alias {kind}, ptr @{aliased}")
             names.append(alias)
+    extra = sorted(arithmetic)
+    if extra:
+        parts.append(arithmetic_text(extra))
+        names += extra
     # no call is in the IR: the calls come into being when machine code does
     parts.append(f"@llvm.compiler.used = appending global [{len(names)} x ptr] [{', '.join(f'ptr @{n}' for n in names)}]")
     return "\n".join(parts)
