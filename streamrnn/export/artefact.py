@@ -91,8 +91,9 @@ def export_model(
     about["arena_bytes"] = interface.arena_bytes
     description = json.dumps(about)
     interface = Interface(name, plan, description, not weights_file, target.pointer_bytes, target.has_system)
+    ops = {node.name: node.op for node in engine.graph.all_nodes()}
     with _aside(folder) as place:
-        code = object_code(plan, interface, target, notify)
+        code = object_code(plan, interface, target, ops, notify)
         facts = Facts(
             name, target, plan, interface.arena_bytes, objects.text_bytes(code), stored, engine.meta.get("sample_rate"),
             version("streamrnn"),

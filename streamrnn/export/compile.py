@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -31,15 +31,17 @@ def plan_for(plan: StepPlan, target: Target) -> StepPlan:
     return replace(plan, block=None, arena_bytes=plan.step_bytes, block_bytes=0)
 
 
-def object_code(plan: StepPlan, interface: Interface, target: Target, notify: Callable[[str], None]) -> bytes:
-    """The object file. Raises UnsupportedError where it would need what the target lacks, StreamRNNError where LLVM fails."""
+def object_code(
+    plan: StepPlan, interface: Interface, target: Target, ops: Mapping[str, str], notify: Callable[[str], None]
+) -> bytes:
+    """The object file. ops: the op of each node, for errors. Raises UnsupportedError where it would need what the target lacks, StreamRNNError where LLVM fails."""
     kernels = driver_kernels(plan)
     compile_missing(kernels, notify)
     notify(f"compiling for {target.name}")
     text = "\n".join([driver_text(plan), interface.text()])
     code, missing = _compiled(text, kernels, interface.symbols, target)
     if missing:
-        raise UnsupportedError(_lacking(plan, missing, target))
+        raise UnsupportedError(_lacking(plan, missing, target, ops))
     return code
 
 
@@ -61,7 +63,7 @@ def _compiled(text: str, kernels: list[Kernel], exported: list[str], target: Tar
         return file.read_bytes(), json.loads(done.stdout)["undefined"]
 
 
-def _lacking(plan: StepPlan, missing: list[str], target: Target) -> str:
+def _lacking(plan: StepPlan, missing: list[str], target: Target, ops: Mapping[str, str]) -> str:
     """Which nodes need which functions that the target has no instructions for: their kernels are compiled one by one."""
     users: dict[str, set[str]] = {}
     for call, _ in each((*plan.calls, *plan.commit)):
@@ -73,8 +75,8 @@ def _lacking(plan: StepPlan, missing: list[str], target: Target) -> str:
     for kernel in plan.kernels():
         needed = _compiled(_calling(kernel), [kernel], ["user"], target)[1]
         if needed:
-            nodes = ", ".join(sorted(users[kernel.address]))
-            found.append(f"{nodes} (kernel {kernel.__name__}) needs {', '.join(needed)}")
+            nodes = ", ".join(f"'{node}' ({ops.get(node, 'part of the step')})" for node in sorted(users[kernel.address]))
+            found.append(f"{nodes} needs {', '.join(needed)}")
     what = "; ".join(found) or f"its step needs {', '.join(missing)}"
     return (
         f"the model cannot run on {target.name}, which has no instructions for what it computes, and the library brings no "
