@@ -87,7 +87,8 @@ def open_library(path: Path) -> Exported:
     if lacking:
         cpu = f"{about['target']['cpu']} ({about['target']['name']})"
         raise ModelFileError(
-            f"{path} was compiled for {cpu}; this CPU lacks {', '.join(lacking)}. Export the model for this machine: streamrnn export MODEL --target host"
+            f"{path} was compiled for {cpu}; this CPU lacks {', '.join(lacking)}. Export the model for this machine: "
+            "streamrnn export MODEL --target host"
         )
     layout = Layout.from_json(about["layout"], _weights(path, about, table.weights))
     key = hashlib.sha256(data).hexdigest()

@@ -34,7 +34,10 @@ def plan_for(plan: StepPlan, target: Target) -> StepPlan:
 def object_code(
     plan: StepPlan, interface: Interface, target: Target, ops: Mapping[str, str], notify: Callable[[str], None]
 ) -> bytes:
-    """The object file. ops: the op of each node, for errors. Raises UnsupportedError where it would need what the target lacks, StreamRNNError where LLVM fails."""
+    """The object file. ops: the op of each node, for errors.
+
+    Raises UnsupportedError where it would need what the target lacks, StreamRNNError where LLVM fails.
+    """
     kernels = driver_kernels(plan)
     compile_missing(kernels, notify)
     notify(f"compiling for {target.name}")
