@@ -300,7 +300,7 @@ def test_a_library_of_another_cpu_is_one_clear_error(sensor: Engine, tmp_path: P
     there = "pi4" if os.uname().machine != "aarch64" else "x86-64-v3"
     made = export_model(sensor, TARGETS[there], tmp_path / "s")
     assert made.library is not None, made.missing
-    with pytest.raises(StreamRNNError, match="was compiled for (aarch64|x86_64), this machine is"):
+    with pytest.raises(StreamRNNError, match=r"was compiled for (aarch64|x86_64), this machine is"):
         load(made.library)
     cut = tmp_path / "cut.so"
     cut.write_bytes(made.library.read_bytes()[:100])
@@ -319,5 +319,5 @@ def test_a_cpu_without_the_instructions_of_a_library_is_one_clear_error(
     made = export_model(sensor, TARGETS["x86-64-v3"], tmp_path / "s")
     assert made.library is not None, made.missing
     monkeypatch.setattr(exported, "_cpu_flags", lambda: frozenset({"sse2", "pni"}))
-    with pytest.raises(StreamRNNError, match="this CPU lacks .*avx2.*--target host"):
+    with pytest.raises(StreamRNNError, match=r"this CPU lacks .*avx2.*--target host"):
         load(made.library)
