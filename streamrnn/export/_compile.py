@@ -46,9 +46,9 @@ def compiled(text: str, kernels: list[Kernel], exported: tuple[str, ...], target
     head = "\n".join([text, primitives(target.features), flush_text(target.triple)])
     code = link(f"{head}\n{runtime_text(target)}", kernels, machine, exported)
     # which functions LLVM calls is known once there is machine code
-    missing = undefined(code)
-    if missing and missing <= NAMES:
-        code = link(f"{head}\n{runtime_text(target, missing)}", kernels, machine, exported)
+    wanted = undefined(code) & NAMES
+    if wanted:
+        code = link(f"{head}\n{runtime_text(target, wanted)}", kernels, machine, exported)
     return code
 
 
