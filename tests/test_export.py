@@ -17,8 +17,9 @@ from exports import MODELS, noise_frames, run_main, stream_rows
 from onnx import TensorProto
 from onnx import helper as h
 from onnx_files import F32
+from typer.testing import CliRunner
 
-from streamrnn import Engine, Stream, load
+from streamrnn import Engine, Stream, cli, load
 from streamrnn.codegen import elf, exported
 from streamrnn.errors import StreamRNNError, UnsupportedError
 from streamrnn.export import artefact, objects
@@ -246,6 +247,21 @@ def test_without_a_linker_object_and_header_are_written(
     assert "no linker for pi4" in made.missing
     assert "pip install ziglang" in made.missing
     assert {"model.o", "model.h", "main.c", "README.md"} <= {path.name for path in made.folder.iterdir()}
+
+
+def test_the_command_writes_the_folder_and_says_what_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "out"
+    given = ["export", str(MODELS / "sensor.onnx"), "--target", "pi4", "-o", str(place), "--name", "board"]
+    monkeypatch.setattr(artefact, "find_linker", lambda target: None)
+    done = CliRunner().invoke(cli.app, given)
+    assert done.exit_code == 1  # no shared library, and all the rest
+    assert "no linker for pi4" in done.stderr.replace("\n", " ")
+    assert {"libboard.a", "board.json", "board.py", "model.h"} <= {path.name for path in place.iterdir()}
+    monkeypatch.undo()
+    done = CliRunner().invoke(cli.app, [*given, "--weights-file", "--weights", "f16"])
+    assert (done.exit_code, (place / "libboard.so").exists()) == (0, True), done.output
+    assert (place / "board.weights").stat().st_size == json.loads((place / "board.json").read_text())["weights_bytes"]
+    assert re.search(r"target +aarch64-unknown-linux-gnu, cortex-a72", done.stdout)
 
 
 def test_a_folder_appears_whole_or_not_at_all(sensor: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
