@@ -3,6 +3,7 @@ CPUs that need nothing from elsewhere; one clear error for what cannot be export
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -21,11 +22,13 @@ from typer.testing import CliRunner
 
 from streamrnn import Engine, Stream, cli, load
 from streamrnn.codegen import elf, exported
+from streamrnn.codegen.abi import Policy
 from streamrnn.errors import StreamRNNError, UnsupportedError
 from streamrnn.export import artefact, objects
 from streamrnn.export.artefact import export_model
 from streamrnn.export.header import c_name
 from streamrnn.export.targets import HOST, TARGETS, find_target
+from streamrnn.memory import aligned_bytes
 from streamrnn.snapshot import Snapshot
 
 STEPS = 200
@@ -149,6 +152,44 @@ def test_load_gives_engine_and_stream_over_a_library_without_a_compiler(engine: 
         _ = opened.graph
 
 
+def test_a_snapshot_in_c_is_a_copy_of_the_first_bytes_and_a_refused_frame_changes_nothing(
+    engine: Engine, folder: Path, library: Path
+) -> None:
+    functions = ctypes.CDLL(str(library))
+    about = json.loads((folder / "m.json").read_text())
+    memory = aligned_bytes(about["arena_bytes"])
+    memory[:] = 0xAA  # init takes memory of any content
+    state = ctypes.c_void_p(memory.ctypes.data)
+    weights = aligned_bytes(about["weights_bytes"])
+    if about["weights_file"]:
+        weights[:] = np.fromfile(folder / about["weights_file"], np.uint8)
+        functions.m_init(state, ctypes.c_void_p(weights.ctypes.data))
+    else:
+        functions.m_init(state)
+    size = functions.m_snapshot_size()
+    frames = noise_frames(engine, 3)
+    outputs = [np.zeros(port.type.shape, port.type.dtype.numpy) for port in engine.layout.outputs]
+
+    def step(i: int, scale: float = 1.0) -> list[bytes]:
+        given = [np.ascontiguousarray(values[i] * np.float32(scale)) for values in frames.values()]
+        made = functions.m_step(state, *(ctypes.c_void_p(a.ctypes.data) for a in (*given, *outputs)))
+        return [a.tobytes() for a in outputs] if made == 1 else []
+
+    step(0)
+    saved = memory[:size].copy()
+    wanted = step(1)
+    memory[:size] = saved
+    assert step(1) == wanted
+    memory[8:16].view(np.int64)[0] = Policy.RAISE
+    before = memory[64:size].copy()
+    assert step(2, np.nan) == []
+    np.testing.assert_array_equal(memory[64:size], before)
+    functions.m_reset(state)
+    memory[8:16].view(np.int64)[0] = Policy.PASS
+    step(0)
+    assert step(1) == wanted
+
+
 def test_one_altered_weight_changes_what_main_c_prints(sensor: Engine, tmp_path: Path) -> None:
     export_model(sensor, find_target(HOST), tmp_path / "s", weights_file=True)
     before = run_main(tmp_path / "s", 20)
@@ -219,7 +260,14 @@ def test_what_the_target_has_no_instructions_for_is_named_with_its_node(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("pi44", "'pi4'"), ("cortexm4", "'cortex-m4'"), ("WASM", "'wasm32'"), ("??", "Targets: pi3")]
+    ("name", "hint"),
+    [
+        ("pi44", "'pi4'"),
+        ("cortexm4", "'cortex-m4'"),
+        ("WASM", "'wasm32'"),
+        ("??", "Targets: pi3"),
+        ("thumbv7em-none-eabihf", "no target"),
+    ],
 )
 def test_an_unknown_target_is_answered_with_the_nearest(name: str, hint: str) -> None:
     with pytest.raises(UnsupportedError, match=re.escape(hint)):

@@ -9,7 +9,6 @@ import typer
 
 from streamrnn.cli import options as opt
 from streamrnn.cli.talk import data, notify, number, print_rows, say_error
-from streamrnn.export.artefact import export_model
 from streamrnn.export.header import c_name, check_name
 from streamrnn.export.targets import HOST, TARGETS, find_target
 
@@ -33,6 +32,9 @@ def export(
     abi: Annotated[str, typer.Option(help="lp64d ..., with a triple.", show_default=False)] = "",
 ) -> None:
     """Compile a model for another machine: object, libraries, C header, main.c, a loader for Python, a README."""
+    # ops, kernels and the planner, which other commands do without
+    from streamrnn.export.artefact import export_model
+
     chosen = find_target(target, cpu, features, abi)
     if name:
         check_name(name)

@@ -14,10 +14,10 @@ import tempfile
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from streamrnn import __version__
 from streamrnn.codegen.exported import FORMAT
 from streamrnn.errors import StreamRNNError
 from streamrnn.export import objects
@@ -85,7 +85,7 @@ def export_model(
         "target": {"name": target.name, "triple": target.triple, "cpu": target.cpu, "features": target.features},
         "weights_bytes": plan.weights.nbytes,
         "weights_file": stored,
-        "streamrnn": version("streamrnn"),
+        "streamrnn": __version__,
     }
     interface = Interface(name, plan, "", not weights_file, target.pointer_bytes, target.has_system)
     about["arena_bytes"] = interface.arena_bytes
@@ -96,7 +96,7 @@ def export_model(
         code = object_code(plan, interface, target, ops, notify)
         facts = Facts(
             name, target, plan, interface.arena_bytes, objects.text_bytes(code), stored, engine.meta.get("sample_rate"),
-            version("streamrnn"),
+            __version__,
         )  # fmt: skip
         (place / "model.o").write_bytes(code)
         (place / f"lib{name}.a").write_bytes(objects.archive("model.o", code, interface.symbols))
@@ -145,7 +145,12 @@ def _aside(folder: Path) -> Iterator[Path]:
         old = place.with_suffix(".old")
         if folder.exists():
             os.rename(folder, old)
-        os.rename(place, folder)
+        try:
+            os.rename(place, folder)
+        except OSError:
+            if old.exists():
+                os.rename(old, folder)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from streamrnn.codegen.build import default_triple, host
 from streamrnn.errors import UnsupportedError
 
-#: first parts of LLVM target triples that an export by hand may name
-_TRIPLE = re.compile(r"(x86_64|aarch64|armv\d\w*|thumbv[\w.]+|riscv(32|64)|wasm(32|64))-\w+-\w+(-\w+)?")
+#: LLVM target triples that an export by hand may name: those whose objects are ELF or WebAssembly. "none-eabihf" without a
+#: vendor in front, which would silently be soft-float, is none
+_TRIPLE = re.compile(r"(x86_64|aarch64|armv\d\w*|thumbv[\w.]+|riscv(32|64)|wasm(32|64))-\w+-(linux|none|unknown|wasi)(-\w+)?")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,6 @@ class Target:
 
 
 _AARCH64, _X86 = "aarch64-unknown-linux-gnu", "x86_64-unknown-linux-gnu"
-#: "none-eabihf" without "unknown" would silently become soft-float
 _M4, _M33 = "thumbv7em-unknown-none-eabihf", "thumbv8m.main-unknown-none-eabihf"
 _WASM = "wasm32-unknown-unknown"
 _V3 = "+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+movbe"
@@ -75,9 +75,14 @@ HOST = "host"
 
 
 def host_target() -> Target:
-    """This machine. Raises MissingExtraError where there is no llvmlite."""
+    """This machine. Raises MissingExtraError where there is no llvmlite, UnsupportedError where it does not run Linux."""
     cpu, features = host()
-    return Target(HOST, default_triple(), cpu, features, "", "this machine")
+    target = Target(HOST, default_triple(), cpu, features, "", "this machine")
+    if not target.has_system:
+        raise UnsupportedError(
+            f"exports are ELF and WebAssembly, this machine is {target.triple}: choose one of {', '.join(TARGETS)}"
+        )
+    return target
 
 
 def find_target(name: str, cpu: str = "", features: str = "", abi: str = "") -> Target:
