@@ -58,8 +58,8 @@ class Interface:
         parts = [self._init(), self._reset(), self._step(), self._process()]
         parts.append(f"define i32 @{self.name}_snapshot_size() {{\n  ret i32 {self.layout.state_bytes}\n}}")
         if self.in_object:
-            size = max(1, self.layout.weights.nbytes)
-            parts.append(f"@weights = internal constant [{size} x i8] {_bytes(self.layout.weights.tobytes())}, align {ALIGN}")
+            data = self.layout.weights.tobytes()
+            parts.append(f"@weights = internal constant [{len(data)} x i8] {_bytes(data)}, align {ALIGN}")
         if self.has_system:
             data = self.description.encode() + b"\0"
             parts.append(f"@{self.name}{DESCRIPTION} = constant [{len(data)} x i8] {_bytes(data)}")
@@ -125,4 +125,4 @@ class Interface:
 
 def _bytes(data: bytes) -> str:
     """A constant of LLVM IR; escaped throughout, so data cannot become code."""
-    return f'c"\\{data.hex(chr(92))}"' if data else 'c"\\00"'
+    return f'c"\\{data.hex(chr(92))}"'
