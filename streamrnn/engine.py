@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streamrnn.codegen import ready
 from streamrnn.codegen.build import Step, build, load_object
-from streamrnn.errors import MissingExtraError, ModelFileError
+from streamrnn.errors import MissingExtraError, ModelFileError, UnsupportedError
 from streamrnn.files import read_file
 from streamrnn.layout import Layout, Port
 
@@ -80,10 +80,28 @@ class Engine:
         engine.cached = file
         return engine
 
+    @classmethod
+    def of_library(cls, path: Path) -> Engine:
+        """The engine of a shared library that `streamrnn export` made: no compiler is needed, and there is no graph."""
+        from streamrnn.codegen.exported import open_library
+
+        found = open_library(path)
+        engine = cls.__new__(cls)
+        engine._file = b"", path
+        engine.layout, engine.step = found.layout, found.step
+        engine.name, engine.meta = found.about["name"], found.about["meta"]
+        engine.__dict__["fingerprint"] = found.about["fingerprint"]
+        return engine
+
     @cached_property
     def graph(self) -> Graph:
-        """The step graph."""
-        return _parse(*self._file)
+        """The step graph. Raises UnsupportedError for an exported library, which has none."""
+        data, path = self._file
+        if not data:
+            raise UnsupportedError(
+                f"{path} is an exported library: it holds the compiled step alone. Load the model it is made of"
+            )
+        return _parse(data, path)
 
     @cached_property
     def plan(self) -> StepPlan:
@@ -207,16 +225,19 @@ def frame_shape(port: Port) -> tuple[int, ...]:
 
 
 def load(path: str | Path, notify: Callable[[str], None] = lambda text: None, **options: Any) -> Engine:
-    """An Engine from a `.srnn` file, or from a model of another format through the converters.
+    """An Engine from a `.srnn` file, from a library that `streamrnn export` made (`.so`), or from a model of another format
+    through the converters.
 
     options: those of `streamrnn_converters.convert` (mode, bind, shape, pair, time_axis, lookahead, outputs, layers, prewarm).
     Raises ModelFileError, UnsupportedError, MissingExtraError and what `convert` raises.
     """
     path = Path(path)
-    if path.suffix == ".srnn":
+    if path.suffix in (".srnn", ".so"):
         if options:
-            raise ModelFileError(f"{path}: a .srnn file is converted already; {sorted(options)} belong to the conversion")
-        return Engine.of_file(path, notify)
+            raise ModelFileError(
+                f"{path}: a {path.suffix} file is converted already; {sorted(options)} belong to the conversion"
+            )
+        return Engine.of_library(path) if path.suffix == ".so" else Engine.of_file(path, notify)
     try:
         from streamrnn_converters import convert
     except ImportError as error:

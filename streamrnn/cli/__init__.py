@@ -37,6 +37,7 @@ COMMANDS = {
         "sensor_driver | streamrnn run sensor.srnn - > scores.csv",
     ),
     "bench": ("streamrnn bench amp.onnx --against onnxruntime", "streamrnn bench vad.srnn --json times.json"),
+    "export": ("streamrnn export sensor.onnx --target cortex-m4", "streamrnn export vad.srnn --target pi4 -o vad-pi4"),
     "warm": ("streamrnn warm vad.srnn amp.srnn", "streamrnn warm --prune"),
     "demo": ("streamrnn demo", "streamrnn demo -o pictures"),
     "doctor": ("streamrnn doctor", "streamrnn doctor --ops"),

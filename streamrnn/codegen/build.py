@@ -98,7 +98,7 @@ def module_text(driver: str) -> str:
     from streamrnn.codegen.cpu import primitives
     from streamrnn.codegen.flush import flush_text
 
-    return "\n".join([driver, primitives(host()[1]), flush_text(_llvm().get_default_triple())])
+    return "\n".join([driver, primitives(host()[1]), flush_text(default_triple())])
 
 
 def module_object(text: str, key: str, symbol: str) -> bytes:
@@ -146,6 +146,11 @@ def host() -> tuple[str, str]:
     if os.environ.get("NUMBA_CPU_NAME"):
         return name, os.environ.get("NUMBA_CPU_FEATURES", "")
     return name, llvm.get_host_cpu_features().flatten()
+
+
+def default_triple() -> str:
+    """LLVM's name of this machine. Raises MissingExtraError."""
+    return str(_llvm().get_default_triple())
 
 
 @cache

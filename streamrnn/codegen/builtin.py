@@ -21,6 +21,7 @@ import numpy as np
 from streamrnn.codegen import builtin_text as layout
 from streamrnn.codegen.build import load_for_ever, module_object
 from streamrnn.codegen.cache import digest
+from streamrnn.errors import MissingExtraError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -68,8 +69,18 @@ class _Method(ctypes.Structure):
 
 
 def capable() -> bool:
-    """Whether this interpreter and this NumPy can run the builtin, and STREAMRNN_CALL does not forbid it."""
-    return os.environ.get("STREAMRNN_CALL") != "ctypes" and _known()
+    """Whether this interpreter and this NumPy can run the builtin, its machine code is at hand or can be made, and
+    STREAMRNN_CALL does not forbid it."""
+    return os.environ.get("STREAMRNN_CALL") != "ctypes" and _known() and _made()
+
+
+@cache
+def _made() -> bool:
+    try:
+        _code()
+    except MissingExtraError:  # a program that runs an exported library may have no LLVM
+        return False
+    return True
 
 
 def builtin(name: str, doc: str, call: Call, *, leading: int, long: int) -> Callable[..., Any]:

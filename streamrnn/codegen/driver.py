@@ -87,7 +87,7 @@ class _Driver(Items):
         head = "define internal i64 @steps" if plan.states else f"define i64 @{RUN}"
         for side, ports_ in (("in", plan.inputs), ("out", plan.outputs)):
             for i, port in enumerate(ports_):
-                base = self.load("ptr", self.pointer(f"%{side}puts", 8 * i))
+                base = self.load("ptr", self.entry(f"%{side}puts", i))
                 at = self.fresh()
                 self.emit(f"{at} = mul i64 %i, {port.type.nbytes}")
                 self.emit(f"%{side}{i} = getelementptr i8, ptr {base}, i64 {at}")
@@ -188,10 +188,10 @@ class _Driver(Items):
         n_in, n_out = len(plan.inputs), len(plan.outputs)
         for side, ports_ in (("in", plan.inputs), ("out", plan.outputs)):
             for i, port in enumerate(ports_):
-                base = self.load("ptr", self.pointer(f"%{side}puts", 8 * i))
+                base = self.load("ptr", self.entry(f"%{side}puts", i))
                 row = self.fresh()
                 self.emit(f"{row} = mul i64 %i, {port.type.nbytes}")
-                self.emit(f"store ptr {self.pointer(base, row)}, ptr {self.pointer(f'%{side}s', 8 * i)}")
+                self.emit(f"store ptr {self.pointer(base, row)}, ptr {self.entry(f'%{side}s', i)}")
         self.emit(f"%at = mul i64 %i, {plan.step_bytes}")
         self.emit("%arena = getelementptr i8, ptr %arenas, i64 %at")
         self.emit(f"%made = call i64 @{RUN}(ptr %weights, ptr %arena, ptr %ins, ptr %outs, i64 1)")

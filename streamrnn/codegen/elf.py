@@ -1,4 +1,4 @@
-"""Object files of 64-bit ELF: what they want from elsewhere, and a loader for those of x86-64.
+"""Little-endian ELF files: their sections and symbols, what objects want from elsewhere, and a loader for those of x86-64.
 
 The loader knows the few relocations that compiled steps have (System V ABI, AMD64 supplement, table 4.9). With it a cached step
 runs without LLVM, whose import takes 22 ms and 46 MB; what it does not know, it leaves to LLVM.
@@ -17,18 +17,21 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_PROGBITS, _SYMTAB, _RELA, _NOBITS = 1, 2, 4, 8
-_WRITE, _ALLOC, _TLS = 0x1, 0x2, 0x400
+_PROGBITS, _SYMTAB, _RELA, _NOBITS, _DYNSYM = 1, 2, 4, 8, 11
+_WRITE, _ALLOC, _EXECINSTR, _TLS = 0x1, 0x2, 0x4, 0x400
 _X86_64 = 62
 _ABS64, _PC32, _PLT32 = 1, 2, 4
 #: jump to the address that follows the instruction
 _JUMP = b"\xff\x25\0\0\0\0"
 _STUB = 16
-_SYMBOL = struct.Struct("<IBBHQQ")
+#: of a symbol: 64-bit files have another order of fields than 32-bit ones
+_SYMBOL, _SYMBOL_32 = struct.Struct("<IBBHQQ"), struct.Struct("<IIIBBH")
 _RELOCATION = np.dtype([("offset", "<u8"), ("kind", "<u4"), ("symbol", "<u4"), ("addend", "<i8")])
 
 
-class _Section(NamedTuple):
+class Section(NamedTuple):
+    """A section header."""
+
     kind: int
     flags: int
     offset: int
@@ -37,35 +40,63 @@ class _Section(NamedTuple):
     info: int
     align: int
 
+    @property
+    def is_text(self) -> bool:
+        """Whether it holds machine code."""
+        return bool(self.flags & _EXECINSTR)
 
-def _sections(code: bytes) -> list[_Section]:
-    """All sections. Raises ValueError for what is no 64-bit little-endian ELF."""
-    if code[:6] != b"\x7fELF\x02\x01":
-        raise ValueError("not a 64-bit little-endian ELF object")
-    start, size, count = (struct.unpack_from(f, code, at)[0] for f, at in (("<Q", 0x28), ("<H", 0x3A), ("<H", 0x3C)))
+    @property
+    def is_loaded(self) -> bool:
+        return bool(self.flags & _ALLOC)
+
+
+def is_wide(code: bytes) -> bool:
+    """Whether this is a 64-bit file and not a 32-bit one. Raises ValueError for what is no little-endian ELF."""
+    if code[:4] != b"\x7fELF" or code[4:6] not in (b"\x01\x01", b"\x02\x01"):
+        raise ValueError("not a little-endian ELF file")
+    return code[4] == 2
+
+
+def machine_of(code: bytes) -> int:
+    """`e_machine`. Raises ValueError for what is no little-endian ELF."""
+    is_wide(code)
+    return int(struct.unpack_from("<H", code, 0x12)[0])
+
+
+def sections_of(code: bytes) -> list[Section]:
+    """All sections. Raises ValueError for what is no little-endian ELF, struct.error for one that is cut."""
+    if is_wide(code):
+        fields, row = (("<Q", 0x28), ("<H", 0x3A), ("<H", 0x3C)), "<IIQQQQIIQQ"
+    else:
+        fields, row = (("<I", 0x20), ("<H", 0x2E), ("<H", 0x30)), "<IIIIIIIIII"
+    start, size, count = (struct.unpack_from(f, code, at)[0] for f, at in fields)
     found = []
     for i in range(count):
-        _, kind, flags, _, offset, length, link, info, align, _ = struct.unpack_from("<IIQQQQIIQQ", code, start + i * size)
-        found.append(_Section(kind, flags, offset, length, link, info, align))
+        _, kind, flags, _, offset, length, link, info, align, _ = struct.unpack_from(row, code, start + i * size)
+        found.append(Section(kind, flags, offset, length, link, info, align))
     return found
 
 
-def _symbols(code: bytes, sections: list[_Section]) -> Iterator[tuple[str, int, int]]:
-    """(name, section or 0, offset in it) of all symbols, in order: an object has one table of them."""
-    for table in sections:
-        if table.kind == _SYMTAB:
-            names = sections[table.link].offset
-            for name, _, _, section, value, _ in _SYMBOL.iter_unpack(code[table.offset : table.offset + table.size]):
+def symbols_of(code: bytes, found: list[Section], *, dynamic: bool = False) -> Iterator[tuple[str, int, int]]:
+    """(name, section or 0, offset in it) of all symbols, in order: an object has one table of them; a shared library has one
+    of the `dynamic` ones."""
+    wide = is_wide(code)
+    layout = _SYMBOL if wide else _SYMBOL_32
+    for table in found:
+        if table.kind == (_DYNSYM if dynamic else _SYMTAB):
+            names = found[table.link].offset
+            for row in layout.iter_unpack(code[table.offset : table.offset + table.size]):
+                name, section, value = (row[0], row[3], row[4]) if wide else (row[0], row[5], row[1])
                 start = names + name
                 yield code[start : code.index(b"\0", start)].decode(), section, value
 
 
 def undefined_symbols(code: bytes) -> set[str]:
-    """Names that a 64-bit little-endian ELF object expects from elsewhere. Raises ValueError for other formats.
+    """Names that a little-endian ELF object expects from elsewhere. Raises ValueError for other formats.
 
     The object is looked at and not the IR, because LLVM turns intrinsics into library calls at emission.
     """
-    return {name for name, section, _ in _symbols(code, _sections(code)) if name and section == 0}
+    return {name for name, section, _ in symbols_of(code, sections_of(code)) if name and section == 0}
 
 
 def load(code: bytes, wanted: tuple[str, ...]) -> tuple[tuple[int, ...], object] | None:
@@ -73,7 +104,7 @@ def load(code: bytes, wanted: tuple[str, ...]) -> tuple[tuple[int, ...], object]
     None where the object, or this machine, is none that the loader knows."""
     if code[:6] != b"\x7fELF\x02\x01" or struct.unpack_from("<H", code, 0x12)[0] != _X86_64 or not hasattr(mmap, "PROT_EXEC"):
         return None
-    sections = _sections(code)
+    sections = sections_of(code)
     places: dict[int, int] = {}
     end = 0
     for i, section in enumerate(sections):
@@ -82,7 +113,7 @@ def load(code: bytes, wanted: tuple[str, ...]) -> tuple[tuple[int, ...], object]
                 return None
             places[i] = -(-end // section.align) * section.align
             end = places[i] + section.size
-    symbols = list(_symbols(code, sections))
+    symbols = list(symbols_of(code, sections))
     stubs = -(-end // _STUB) * _STUB
     libc = ctypes.CDLL(None)
     memory = np.frombuffer(mmap.mmap(-1, stubs + _STUB * len(symbols), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)

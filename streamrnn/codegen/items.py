@@ -57,6 +57,12 @@ class Items:
         self.emit(f"{name} = getelementptr i8, ptr {base}, i64 {offset}")
         return name
 
+    def entry(self, table: str, index: int) -> str:
+        """The address of a pointer in a table of them, whatever size they have on the target."""
+        name = self.fresh()
+        self.emit(f"{name} = getelementptr ptr, ptr {table}, i64 {index}")
+        return name
+
     def place(self, place: Place) -> str:
         space, offset = self.plan.place(place)
         pointer = self.pointer("%weights" if space == "weights" else "%arena", offset)

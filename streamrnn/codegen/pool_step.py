@@ -7,7 +7,6 @@ slot refuses its frame; the results are in the pool's memory alone then.
 
 from __future__ import annotations
 
-
 from functools import cache
 
 from streamrnn.codegen.build import load_for_ever, module_object
