@@ -15,22 +15,6 @@ import pytest
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 
-#: package of Debian: the program that shows that it is there
-DEBIAN_PACKAGES = {
-    "qemu-user-static": "qemu-aarch64-static",
-    "qemu-system-arm": "qemu-system-arm",
-    "gcc-arm-none-eabi": "arm-none-eabi-gcc",
-    "libnewlib-arm-none-eabi": "arm-none-eabi-gcc",
-    "gcc-aarch64-linux-gnu": "aarch64-linux-gnu-gcc",
-    "libc6-dev-arm64-cross": "aarch64-linux-gnu-gcc",
-    "gcc-arm-linux-gnueabihf": "arm-linux-gnueabihf-gcc",
-    "libc6-dev-armhf-cross": "arm-linux-gnueabihf-gcc",
-    "gcc-riscv64-linux-gnu": "riscv64-linux-gnu-gcc",
-    "libc6-dev-riscv64-cross": "riscv64-linux-gnu-gcc",
-    "chromium": "chromium",
-    "chromium-driver": "chromedriver",
-}
-
 _CPU = """BogoMIPS	: 108.00
 Features	: {}
 CPU implementer	: 0x41
