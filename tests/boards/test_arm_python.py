@@ -123,7 +123,7 @@ def test_an_exported_library_runs_there_without_numba_and_llvm(
     output_of(python, "-c", LOAD, tmp_path / "out", cwd=tmp_path)
     for name in ("by_loader", "by_streamrnn"):
         assert_close({"y": np.load(tmp_path / f"{name}.npy")}, on_the_host(engine, X))
-    assert not (tmp_path / "cache").exists(), "nothing was compiled"
+    assert not list((tmp_path / "cache").glob("*")), "nothing was compiled"
 
 
 @pytest.mark.parametrize("cpu", CPUS)
