@@ -1,5 +1,6 @@
 # make demo   converts, validates and runs the three example models; writes demo_out/
 # make test   everything: lint, types, tests
+# make boards the tests on emulated Raspberry Pis, microcontrollers and in a browser
 # Both create .venv and install what they need; python3 (3.11 or newer) with venv is enough.
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 # where python3 is older than 3.11 but a newer one is installed beside it
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint models bench bench-build table onnx-tests wheel kernels clean
+.PHONY: demo test boards emulators lint models bench bench-build table onnx-tests wheel kernels clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/streamrnn demo
@@ -18,6 +19,14 @@ test: $(VENV)/.dev
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -n 2
+
+# the tests on emulated machines and in a browser alone, which `make test` runs too where `make emulators` could install them
+boards: emulators
+	@$(BIN)/python -m pytest tests/boards -n 2
+
+# qemu, compilers and a browser by apt-get, an aarch64 Python in the user's cache, wasmtime and selenium from PyPI
+emulators: $(VENV)/.boards
+	@$(BIN)/python tests/boards/install.py
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff format .
@@ -69,6 +78,10 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	@echo "installing streamrnn with its development tools"
 	@$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $@
+
+$(VENV)/.boards: $(VENV)/.dev
+	@$(BIN)/python -m pip install --quiet -e '.[boards]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
