@@ -29,6 +29,8 @@ BUDGET = 1 << 19
 ROWS = 4
 #: a block pays where at least this share of the multiply-adds is that of calls with fewer rows, which now have more
 SHARE = 0.2
+#: the parameter of a kernel that it writes, of those that hold a row for each frame
+RESULT = "y"
 #: a loop over more elements than this is not dearer when it is called once for each step
 SMALL = 256
 
@@ -64,6 +66,7 @@ class Form:
         self.outputs = [self._output(port) for port in plan.outputs]
         self.items = [_moved(item, self._input_row) for item in (*self.items, *plan.commit)]
         self.after = max((-(-skip.delay // skip.frames) for skip in self._skips()), default=0)
+        self.items = [part for item in self.items for part in self._with_rows(item)]
         self._make_ahead()
         self.carried = {b for item in self.items for b in _written(item) if self.spaces[b] == "state"}
         self.pieces = self._pieces()
@@ -95,6 +98,22 @@ class Form:
         for item in _flat(self.plan.calls):
             args: Iterable[Arg] = item.args if isinstance(item, Call) else (item.first,) if isinstance(item, Repeat) else ()
             yield from (arg for arg in args if isinstance(arg, Skip))
+
+    def _with_rows(self, item: Item) -> list[Item]:
+        """A call on memory of its own, and copies from and to where its values lie in a step: parts of larger ones, states.
+        Unchanged where that does not make it one call for all steps."""
+        if not isinstance(item, Call) or item.kernel.frames is None or self._merges(item):
+            return [item]
+        rule, values, copies = item.kernel.frames, _values(item), dict[str, Copy]()
+        for name in rule.rows:
+            place = values[name]
+            assert isinstance(place, Place)
+            size = _row(rule, values, name) * place.dtype.size
+            if size and not self._fills(place, size):
+                values[name] = own = Place(self._buffer(size), place.dtype)
+                copies[name] = Copy(item.node, own, place, size) if name == RESULT else Copy(item.node, place, own, size)
+        call, behind = replace(item, args=tuple(values.values())), copies.pop(RESULT, None)
+        return [*copies.values(), call, *([behind] if behind else [])] if self._merges(call) else [item]
 
     # -- groups ---------------------------------------------------------------------------------------------------
 

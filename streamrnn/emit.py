@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import streamrnn.ops  # noqa: F401  fills the op table
 from streamrnn.errors import GraphError, OpenValueError, UnsupportedError
@@ -24,19 +24,37 @@ if TYPE_CHECKING:
 class Scope:
     """Where the values of one graph lie.
 
-    held: buffers whose memory belongs to somebody outside: inputs, states. A value takes such memory only where it is the
-          next value of what lies there; `next` says which that is.
+    held:  buffers whose memory belongs to somebody outside: inputs, constants. A value takes such memory only where it is the
+           next value of what lies there; `next` says which that is.
+    slots: memory that a value may be computed in as soon as nobody reads what lies there: that of the state it is written to.
+    homes: values that are computed where they lie in another: (the other, elements in front of it).
     """
 
-    def __init__(self, graph: Graph, planner: Planner) -> None:
+    def __init__(self, graph: Graph, planner: Planner, slots: Mapping[str, Place] | None = None) -> None:
         self.graph = graph
         self.planner = planner
         self.weights = stored_weights(graph)
         self.places: dict[str, Place] = {}
         self.held: set[int] = set()
         self.next: dict[str, set[str]] = {}
+        self.slots = slots or {}
         self.results = set(graph.results())
-        self.last_use = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
+        self.uses: dict[str, list[tuple[int, int]]] = {}  # (node, input) of each reader
+        for index, node in enumerate(graph.nodes):
+            for k, name in enumerate(node.inputs):
+                self.uses.setdefault(name, []).append((index, k))
+        self.homes = self._homes()
+
+    def _homes(self) -> dict[str, tuple[str, int]]:
+        homes: dict[str, tuple[str, int]] = {}
+        computed = {name for node in self.graph.nodes for name in node.outputs}
+        for node in reversed(self.graph.nodes):
+            parts = get_op(node).parts(site_of(self.graph, node))
+            whole = node.outputs[0]
+            # a single part is the whole under another shape: nothing is gained unless that has a home
+            if len(parts) > 1 or whole in homes or whole in self.slots:
+                homes.update((node.inputs[k], (whole, at)) for k, at in parts.items() if node.inputs[k] in computed)
+        return homes
 
     def hold(self, name: str, place: Place, next_value: str = "") -> None:
         """`name` lies in memory that belongs to somebody outside, who takes `next_value` there afterwards."""
@@ -56,15 +74,71 @@ class Scope:
             self.held.add(place.buffer)
         return place
 
-    def may_overwrite(self, index: int, name: str, written: str) -> bool:
-        """Whether node `index` may compute `written` in the memory of its input `name`."""
-        buffer = self.places[name].buffer
-        if buffer in self.held and written not in self.next.get(name, ()):
+    def room(self, index: int, name: str) -> Place:
+        """Memory for `name`, which node `index` is the first to write to: part of a larger value, the slot of the state that it
+        becomes, or memory of its own."""
+        if name not in self.places:
+            type_, slot = self.graph.types[name], self.slots.get(name)
+            if name in self.homes:
+                whole, at = self.homes[name]
+                self.places[name] = self.room(index, whole).at(at)
+            elif slot is not None and not self._read(index, _span(slot, type_.size)):
+                self.places[name] = slot
+            else:
+                node = self.graph.nodes[index]
+                self.places[name] = self.planner.scratch(type_.dtype, type_.size, f"node '{node.name}' ({node.op})")
+        return self.places[name]
+
+    def may_overwrite(self, index: int, input: int, written: str) -> bool:
+        """Whether node `index` may compute `written` in the memory of its input `input`."""
+        node = self.graph.nodes[index]
+        name = node.inputs[input]
+        place = self.places[name]
+        if place.buffer in self.held and written not in self.next.get(name, ()):
             return False
-        sharing = [n for n, place in self.places.items() if place.buffer == buffer]
-        read_twice = sum(i in sharing for i in self.graph.nodes[index].inputs) > 1
-        read_later = any(n in self.results or self.last_use.get(n, -1) > index for n in sharing)
-        return not read_twice and not read_later
+        first, size = self.replaced(index)
+        if size and self.places.get(node.inputs[2]) == place.at(first):
+            return True  # what is written is there already
+        changed = _span(place.at(first), size or self.graph.types[name].size)
+        return not self._read(index, changed, (index, input))
+
+    def replaced(self, index: int) -> tuple[int, int]:
+        """`Op.replaced` of node `index`; no elements where it has no such run."""
+        node = self.graph.nodes[index]
+        return get_op(node).replaced(site_of(self.graph, node)) or (0, 0)
+
+    def _read(self, index: int, span: Span, but: tuple[int, int] = (-1, -1)) -> bool:
+        """Whether any of these bytes is a result, or read by node `index` or later, `but` one (node, input) of them."""
+        for name, place in self.places.items():
+            if place.buffer != span[0]:
+                continue
+            size = self.graph.types[name].size
+            if name in self.results and _overlap(_span(place, size), span):
+                return True
+            for node, k in self.uses.get(name, ()):
+                if node >= index and (node, k) != but and self._reads(node, k, place, size, span):
+                    return True
+        return False
+
+    def _reads(self, index: int, input: int, place: Place, size: int, span: Span) -> bool:
+        """Whether node `index` reads any of the bytes of `span` in its input, which lies at `place`."""
+        first, count = self.replaced(index) if input == 0 else (0, 0)
+        behind = first + count
+        return any(_overlap(_span(place.at(at), n), span) for at, n in ((0, first), (behind, size - behind)))
+
+
+#: a buffer, and the bytes from one to another in it
+Span: TypeAlias = tuple[int, int, int]
+
+
+def _span(place: Place, elements: int) -> Span:
+    """The bytes of a value; where its place moves, all of the buffer."""
+    first = place.offset * place.dtype.size
+    return (place.buffer, 0, 1 << 60) if place.moves else (place.buffer, first, first + elements * place.dtype.size)
+
+
+def _overlap(a: Span, b: Span) -> bool:
+    return a[0] == b[0] and a[1] < b[2] and b[1] < a[2] and a[1] < a[2]
 
 
 def lower_nodes(scope: Scope) -> None:
@@ -97,11 +171,7 @@ class _NodeLowering(Lowering):
         if not self.wanted(index):
             type_ = get_op(self.node).infer(site_of(self.scope.graph, self.node))[index]
             return self.scratch(type_.dtype, type_.size)
-        name = self.node.outputs[index]
-        if name not in self.scope.places:
-            type_ = self.scope.graph.types[name]
-            self.scope.places[name] = self.scratch(type_.dtype, type_.size)
-        return self.scope.places[name]
+        return self.scope.room(self.index, self.node.outputs[index])
 
     def wanted(self, index: int) -> bool:
         return index < len(self.node.outputs) and bool(self.node.outputs[index])
@@ -121,9 +191,11 @@ class _NodeLowering(Lowering):
         old = new = self.input(input)
         type_ = self.scope.graph.types[name]
         written = self.node.outputs[output] if self.wanted(output) else ""
-        if not self.scope.may_overwrite(self.index, name, written):
-            new = self.scratch(type_.dtype, type_.size)
-            self.copy(old, new, type_.size)
+        if not self.scope.may_overwrite(self.index, input, written):
+            new = self.scope.room(self.index, written) if written else self.scratch(type_.dtype, type_.size)
+            first, size = self.scope.replaced(self.index)
+            self.copy(old, new, first)
+            self.copy(old.at(first + size), new.at(first + size), type_.size - first - size)
         if written:
             self.scope.places[written] = new
         return new

@@ -138,14 +138,15 @@ class Planner:
 
     def run(self) -> StepPlan:
         graph = self.graph
-        scope = Scope(graph, self)
-        inputs = [self._port(scope, name, self.persistent(graph.types[name])) for name in graph.inputs]
+        held = [self.persistent(graph.types[name]) for name in graph.inputs]
         states = []
         for state in graph.states:
             type_ = graph.types[state.read]
-            place = self.persistent(type_)
-            states.append(StateSlot(state.name, type_, place, self.weight(state.init), state.kind))
-            scope.hold(state.read, place, state.write)
+            states.append(StateSlot(state.name, type_, self.persistent(type_), self.weight(state.init), state.kind))
+        scope = Scope(graph, self, {state.write: slot.place for state, slot in zip(graph.states, states, strict=True)})
+        inputs = [self._port(scope, name, place) for name, place in zip(graph.inputs, held, strict=True)]
+        for state, slot in zip(graph.states, states, strict=True):
+            scope.places[state.read] = slot.place
         lower_nodes(scope)
         outputs = [self._port(scope, name, scope.value(name)) for name in graph.outputs]
         written = [(scope.value(s.write), slot.place, slot.type.nbytes) for s, slot in zip(graph.states, states, strict=True)]

@@ -60,6 +60,7 @@ FUNCTIONS: dict[str, tuple[Device, Callable[[Array], Array], float, float]] = {
     "log": (math.log, np.log, 1, -np.inf),
     "log1p": (math.log1p, np.log1p, 1, -np.inf),
     "softplus": (math.softplus, lambda x: np.logaddexp(0, x), 2, -np.inf),
+    "mish": (math.mish, lambda x: x * np.tanh(np.logaddexp(0, x)), 4, -85),
     "asinh": (math.asinh, np.arcsinh, 2, -np.inf),
     "acosh": (math.acosh, np.arccosh, 3, -np.inf),
     "atanh": (math.atanh, np.arctanh, 3, -np.inf),

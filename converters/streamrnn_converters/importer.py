@@ -232,7 +232,7 @@ class _Import:
             "lint": list(map(findings_row, model_findings(self.model, graph, graph, pairs, {}, reason))),
         }
         graph = with_state_kinds(graph).replace(stage=Stage.STEP, meta={**graph.meta, **meta})
-        return self.pipeline.run("fuse", verify(graph))
+        return self.pipeline.merge(verify(graph))
 
     def frame(self) -> Graph:
         """One step is one frame (or `lookahead` frames) of the time axis."""

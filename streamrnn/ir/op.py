@@ -216,6 +216,15 @@ class Op(ABC):
         ops; or why this node does not, as a text."""
         return {}
 
+    def parts(self, site: Site) -> Mapping[int, int]:
+        """Inputs that are runs of output 0, {input: elements in front of it}: `lower` copies none that lies there already."""
+        return {}
+
+    def replaced(self, site: Site) -> tuple[int, int] | None:
+        """(first element, elements) of the run of output 0 that is input 2, where everything else of it is input 0 and `lower`
+        asks for it by `Lowering.update`."""
+        return None
+
     @abstractmethod
     def lower(self, site: Site, low: Lowering) -> None:
         """Emit the kernel calls that compute the outputs."""

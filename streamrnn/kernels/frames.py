@@ -14,7 +14,8 @@ class Frames:
 
     count    the size that is multiplied by K
     rows     parameters that hold something of each frame: its elements are the product of these sizes, and those of the next
-             frame follow behind them. Where the product is 0, the kernel does not read the parameter by frame
+             frame follow behind them. y is written, the others are read. Where the product is 0, the kernel does not read the
+             parameter by frame
     apart    parameters that hold something of each frame, and the size that says how many elements lie from one to the next
     carried  parameters that hold a state, which the kernel updates from frame to frame
     scratch  parameters that need to hold one frame only, because the kernel uses them anew for each

@@ -24,6 +24,7 @@ from streamrnn.kernels.math import expm1 as expm1_
 from streamrnn.kernels.math import floor as floor_
 from streamrnn.kernels.math import fmod as fmod_
 from streamrnn.kernels.math import log as log_
+from streamrnn.kernels.math import mish as mish_
 from streamrnn.kernels.math import round_even as round_even_
 from streamrnn.kernels.math import sigmoid as sigmoid_
 from streamrnn.kernels.math import sinh as sinh_
@@ -345,7 +346,7 @@ def swish(x: f32, alpha: f32) -> f32:
 
 @kernel
 def mish(x: f32) -> f32:
-    return x * tanh_(softplus_(x))
+    return mish_(x)
 
 
 @kernel

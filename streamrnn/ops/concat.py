@@ -1,11 +1,14 @@
 """Concat: the inputs one behind the other along attribute axis; all other dimensions agree.
 
+Where nothing but axes of size 1 lies in front of that axis, inputs are computed in their part of the output.
 Source  onnx.ai/onnx/operators/onnx__Concat.html
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import numpy as np
 
@@ -57,6 +60,12 @@ class Concat(Op):
         still = (i for i, stream in enumerate(streams) if stream is None)
         consts = {i: frame for i in still if (frame := one_frame(site, i, axis)) is not None}
         return Streamed((joined(site, streams, axis),), consts=consts)
+
+    def parts(self, site: Site) -> Mapping[int, int]:
+        if math.prod(site.type(0).shape[: self.axis(site)]) != 1:
+            return {}
+        sizes = [site.type(k).size for k in range(len(site.types))]
+        return dict(enumerate(accumulate(sizes[:-1], initial=0)))
 
     def lower(self, site: Site, low: Lowering) -> None:
         if len(site.types) == 1:

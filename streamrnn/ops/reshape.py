@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -40,6 +40,9 @@ class _Shaped(Op):
 
     def reference(self, site: Site, *inputs: Array | None) -> tuple[Array, ...]:
         return (np.reshape(np.asarray(inputs[0]), self.shape(site)),)
+
+    def parts(self, site: Site) -> Mapping[int, int]:
+        return {0: 0}
 
     def lower(self, site: Site, low: Lowering) -> None:
         low.view(0, 0)

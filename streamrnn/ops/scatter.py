@@ -34,6 +34,7 @@ from streamrnn.ops._moves import (
     copy_box,
     evenly_spaced,
     ints,
+    merged,
     pointer_of,
     wide_indices,
 )
@@ -130,19 +131,32 @@ class ScatterND(_Scatter):
 
     def _copied_as_box(self, site: Site, low: Lowering) -> bool:
         """Emit a plain copy where constant indices make a box of the data, each place once; whether they do."""
+        found = self._box(site)
+        if found is None:
+            return False
+        first, rows = found
+        box, steps = zip(*rows, strict=True)
+        copy_box(low, box, low.input(2), contiguous(box), low.update(0, 0).at(first), steps)
+        return True
+
+    def _box(self, site: Site) -> tuple[int, list[tuple[int, int]]] | None:
+        """(first element, rows of (size, step)) of the box of the data that constant indices make, each place once, in order;
+        None where they make none."""
         value, x = site.const(1), site.type(0)
         if value is None or not value.size or self.reduction(site) != "none":
-            return False
+            return None
         depth = value.shape[-1]
         tuples = value.reshape(-1, depth).astype(np.int64)
         places = np.where(tuples < 0, tuples + x.shape[:depth], tuples) @ np.array(contiguous(x.shape)[:depth])
         rows = evenly_spaced(places)
         if rows is None or min(step for _, step in rows) < 0 or not np.diff(np.sort(places)).all():
-            return False
-        sizes, steps = ([row[i] for row in rows] for i in (0, 1))
-        box, y = (*sizes, math.prod(x.shape[depth:])), low.update(0, 0)
-        copy_box(low, box, low.input(2), contiguous(box), y.at(int(places[0])), (*steps, 1))
-        return True
+            return None
+        return int(places[0]), [*rows, (math.prod(x.shape[depth:]), 1)]
+
+    def replaced(self, site: Site) -> tuple[int, int] | None:
+        first, rows = self._box(site) or (0, [])
+        runs = merged(*zip(*rows, strict=True)) if rows else []
+        return (first, runs[0][0]) if len(runs) == 1 and runs[0][1] == 1 else None
 
 
 @register

@@ -39,7 +39,7 @@ _TIME = 2
 
 
 def step_graph(model: AudioModel, pipeline: Pipeline) -> Graph:
-    """One step is one frame: the sequence graph of `model` through declutter, streamify, align and fuse."""
+    """One step is one frame: the sequence graph of `model` through declutter, streamify, align, absorb and fuse."""
     graph = pipeline.run("finite", sequence_graph(model))
     axes = dict.fromkeys(graph.inputs, _TIME)
     graph = pipeline.streamify(pipeline.run("declutter", graph), axes, 1)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from streamrnn.ir.graph import Array, Graph
 from streamrnn_converters.onnx.raw import RawModel
 from streamrnn_converters.passes import (
+    absorb,
     align,
     carry,
     cells,
@@ -34,6 +35,7 @@ PIPELINE: Mapping[str, Callable[..., Graph]] = {
     "split": split.split_directions,
     "streamify": streamify.streamify,
     "align": align.align,
+    "absorb": absorb.absorb,
     "fuse": fuse.fuse,
     "narrow": narrow.narrow,
 }
@@ -57,7 +59,11 @@ class Pipeline:
         return self.run("finite", self.run("fold", model, shapes, bind, outputs))
 
     def streamify(self, graph: Graph, axes: Mapping[str, int], chunk: int) -> Graph:
-        """streamify, align, the kinds of states, fuse; with chunks of several frames, directions are split first."""
+        """streamify, align, the kinds of states, `merge`; with chunks of several frames, directions are split first."""
         if chunk > 1:
             graph = self.run("split", graph)
-        return self.run("fuse", with_state_kinds(self.run("align", self.run("streamify", graph, axes, chunk))))
+        return self.merge(with_state_kinds(self.run("align", self.run("streamify", graph, axes, chunk))))
+
+    def merge(self, graph: Graph) -> Graph:
+        """A step graph whose nodes do as much at once as they can."""
+        return self.run("fuse", self.run("absorb", graph))

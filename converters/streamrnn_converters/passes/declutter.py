@@ -83,7 +83,7 @@ def rewritten(graph: Graph, rewrites: Sequence[Rewrite]) -> Graph:
         while changed:
             changed = False
             for rewrite in rewrites:
-                new = _sweep(graph, rewrite)
+                new = sweep(graph, rewrite)
                 if new is not None:
                     graph, changed = verify(new), True
         return graph
@@ -290,8 +290,8 @@ REWRITES: tuple[Rewrite, ...] = (
 # -- applying them --------------------------------------------------------------------------------------------------
 
 
-def _sweep(graph: Graph, rewrite: Rewrite) -> Graph | None:
-    """One rewrite tried on every node, in order; None where nothing changed."""
+def sweep(graph: Graph, rewrite: Rewrite) -> Graph | None:
+    """One rewrite tried on every node, in order; None where nothing changed. Not verified."""
     view = View(graph)
     results = set(graph.results())
     aliases: dict[str, str] = {}  # value -> the value that stands for it, for nodes still to come
