@@ -22,7 +22,6 @@ from streamrnn.ir.lowering import Lowering
 from streamrnn.ir.op import Op, Site, Streamed, Tolerance, register
 from streamrnn.ir.types import StreamType, TensorType
 from streamrnn.kernels import cells, cells_bytes
-from streamrnn.kernels.simd import LANES
 from streamrnn.ops import _recurrent as rec
 from streamrnn.ops._recurrent_bytes import ByteCell
 
@@ -99,7 +98,7 @@ class GRU(Op):
                 w, kernel = cell.products(run), cells_bytes.gru.bind(**bound)
                 low.call(kernel, *head, *w, held, *given, *state, *cell.held(), work=cell.work(run))
             elif after:
-                scratch = cell.scratch(H), cell.scratch(4 * LANES)
+                scratch = cell.scratch(H), cell.scratch(2 * cells.SUMS)
                 kernel = cell.kernel(cells.gru.bind(**bound))
                 low.call(kernel, *head, cell.weights(run, R), held, *given, x, *state, *scratch, work=cell.work(run))
             else:
