@@ -22,9 +22,12 @@ from streamrnn.memory import ALIGN
 from streamrnn.plan import Block, Call, Copy, Item, Loop, Port, Repeat, Slot, StepPlan, When, each
 from streamrnn.scratch import Buffer, lay_out
 
-#: steps of a block, the first that fits: memory between groups may take BUDGET bytes, so that it stays in the cache of one core
+#: steps of a block, the first that fits. Memory between groups may take BUDGET bytes, so that it stays in the cache of one core
 STEPS = (32, 16, 8)
 BUDGET = 1 << 19
+#: where weights come from beyond that cache, they come less often with more steps: those whose memory is small beside weights
+MORE = (128, 64)
+SMALL_BESIDE = 8
 #: a matrix product of so many rows uses what it reads of its weights as often as one of more rows does
 ROWS = 4
 #: a block pays where at least this share of the multiply-adds is that of calls with fewer rows, which now have more
@@ -40,9 +43,10 @@ def block_form(plan: StepPlan) -> Block | None:
     form = Form(plan)
     if not form.pays():
         return None
-    for steps in STEPS:
+    beside = plan.weights.nbytes // SMALL_BESIDE
+    for steps in (*MORE, *STEPS):
         block = form.over(steps)
-        if block.plan.arena_bytes - plan.state_bytes <= BUDGET:
+        if block.plan.arena_bytes - plan.state_bytes <= (beside if steps in MORE else max(BUDGET, beside)):
             return block
     return None
 

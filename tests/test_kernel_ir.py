@@ -72,12 +72,14 @@ FEATURES = {
 N = 83
 
 
-#: what gives each vector kernel rows in ones, twos and fours, whole vectors and a rest
+#: what gives each vector kernel rows in ones, twos and fours, tiles in ones and twos, whole vectors and a rest
 NODES = (
     cell("LSTM", 5, 7, 20, batch=5, D=2, direction="bidirectional"),
     cell("GRU", 5, 7, 20, batch=5, linear_before_reset=1),
     cell("GRU", 5, 7, 20, batch=5),
     cell("RNN", 5, 7, 20, batch=5),
+    cell("LSTM", 5, 3, 34),
+    cell("GRU", 5, 3, 40, linear_before_reset=1),
     Case("Conv", (floats(1, 1, 9, 19), floats(2, 36, 9, 3))),
     Case("Conv", (floats(1, 3, 9, 7), floats(2, 36, 9, 3))),
     Case("MatMul", (floats(1, 7, 30), floats(2, 30, 70))),

@@ -186,13 +186,27 @@ def vload_part(typing: Any, p: Any, i: Any, n: Any) -> Any:
     return V(p, types.intp, types.intp), generate
 
 
+def _cut(builder: Any, v: Any, first: int, count: int) -> Any:
+    """Lanes first .. first + count - 1 of a vector."""
+    return builder.shuffle_vector(v, v, ir.Constant(ir.VectorType(_I32, count), list(range(first, first + count))))
+
+
 # No mask here: what a masked store wrote cannot be read back before it has left the store buffer, and a state is read at once.
 @intrinsic
 def vstore_part(typing: Any, p: Any, i: Any, n: Any, v: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        base = element(context, builder, sig, args)
-        lanes = builder.bitcast(cgutils.alloca_once_value(builder, args[3]), _F32.as_pointer())
-        _part_loop(builder, args[2], lambda k: builder.store(builder.load(builder.gep(lanes, [k])), builder.gep(base, [k])))
+        at, n, rest = element(context, builder, sig, args), args[2], args[3]
+        none, whole = ir.Constant(n.type, 0), ir.Constant(n.type, LANES)
+        n = builder.select(builder.icmp_signed("<", n, whole), n, whole)
+        for size in (LANES, LANES // 2, LANES // 4, LANES // 8, 1):
+            part = _cut(builder, rest, 0, size)
+            count = builder.and_(n, ir.Constant(n.type, size))
+            has = builder.icmp_signed("!=", count, none)
+            with builder.if_then(has):
+                builder.store(part, builder.bitcast(at, part.type.as_pointer())).align = 4
+            if size < LANES:
+                rest = builder.select(has, _cut(builder, rest, size, size), part)
+            at = builder.gep(at, [count])
         return context.get_dummy_value()
 
     return types.void(p, types.intp, types.intp, v), generate

@@ -20,6 +20,7 @@ from streamrnn.kernels.cells import (
     beta_h,
     clipped,
     frame_at,
+    gru_units,
     lstm_units,
 )
 from streamrnn.kernels.dense import Eight
@@ -205,11 +206,11 @@ def gru(
                         add_gate(units, z, i, size, w, n, r + i, x, row * n_in, m, there, old, b * n_hidden)
                     at = ho + b * n_hidden + first
                     for u in range(units):
-                        gate_z = act_f(clipped(from_lanes(z, LANES + u), clip), alpha_f, beta_f)
-                        gate_r = act_f(clipped(from_lanes(z, 2 * LANES + u), clip), alpha_f, beta_f)
-                        gate_n = fma(gate_r, from_lanes(z, size + u), from_lanes(z, u))
-                        gate_n = act_g(clipped(gate_n, clip), alpha_g, beta_g)
-                        new = fma(gate_z, from_lanes(h, at + u) - gate_n, gate_n)
+                        new = gru_units(
+                            act_f, alpha_f, beta_f, act_g, alpha_g, beta_g,
+                            from_lanes(z, u), from_lanes(z, LANES + u), from_lanes(z, 2 * LANES + u),
+                            from_lanes(z, 3 * LANES + u), from_lanes(h, at + u), clip,
+                        )  # fmt: skip
                         to_lanes(h, at + u, new)
                         to_lanes(y, frame * y_row + at + u, new)
 

@@ -17,7 +17,7 @@ import numpy as np
 from streamrnn.kernels._jit import device, f32, f32p, i8p, i32p, i64, kernel, u8p
 from streamrnn.kernels.activations import gate_sigmoid, gate_tanh
 from streamrnn.kernels.byte_products import QUAD, UPPER_ZERO, byte_rows, grid_row, row_width, two_parts
-from streamrnn.kernels.cells import clipped, frame_at, lstm_units, rest, valid_frames
+from streamrnn.kernels.cells import clipped, frame_at, gru_units, lstm_units, rest, valid_frames
 from streamrnn.kernels.frames import Frames, over_frames
 from streamrnn.kernels.narrow import load_ints, to_real
 from streamrnn.kernels.simd import LANES, Vec, fma, load_lanes, splat, store_lanes, vload, vstore
@@ -121,10 +121,10 @@ def gru(
                     r = product(sums, k + LANES, unit, scales, j + LANES, vload(start, i + 2 * LANES))
                     held = vload(inner, (d * n_tiles + tile) * LANES)
                     n = product(sums, k + 2 * LANES, unit, scales, j + 2 * LANES, held)
-                    gate_z = act_f(clipped(z, clip), alpha_f, beta_f)
-                    gate_r = act_f(clipped(r, clip), alpha_f, beta_f)
-                    gate_n = act_g(clipped(fma(gate_r, n, vload(start, i)), clip), alpha_g, beta_g)
-                    new = fma(gate_z, load_lanes(h, at, left) - gate_n, gate_n)
+                    new = gru_units(
+                        act_f, alpha_f, beta_f, act_g, alpha_g, beta_g,
+                        vload(start, i), z, r, n, load_lanes(h, at, left), clip,
+                    )  # fmt: skip
                     store_lanes(h, at, left, new)
                     store_lanes(y, frame * y_row + at, left, new)
 

@@ -1,141 +1,99 @@
-"""What a vector adds to the gates of 16 hidden units: the products of recurrent cells.
+"""What vectors add to the gates of 16 hidden units each: the products of recurrent cells.
 
-    x      [rows][n] from x[at] on
-    w      [n][gates][16] from w[o] on, so that one pass reads it from first to last
-    start  [rows][gates][16] from start[si] on, what the sums begin with
-    z      [rows][gates][16] from z[zo] on, the sums; it may be `start`. Rows of both are z_row elements apart
+    gates  3 or 4, written out by the caller, onto the sums from s`first` on; others of the four stay as they are
+    w      [row][gate][16]: the weights of n rows from w[o] on are read from first to last
+    x      n numbers from x[at] on
 
-Each gate is one chain of additions over k, whether rows come alone or in twos: its bits are the same.
+Each gate is one chain of additions over k, alone or beside others: its bits are the same. An addition waits for the one before,
+so where a vector is one register the gates of one tile do not fill the pipeline; those of two do.
 """
 
 from __future__ import annotations
 
 from streamrnn.kernels._jit import device, f32p, i64
+from streamrnn.kernels.dense import Eight, Four
 from streamrnn.kernels.simd import LANES, Vec, fma, one_register, splat, vload, vstore
 
 
 @device
-def two_rows(v: Vec, a: Vec, b: Vec, s: Vec, t: Vec) -> tuple[Vec, Vec]:
-    """A gate's product for two rows."""
-    return fma(v, a, s), fma(v, b, t)
+def load_four(z: f32p, i: i64) -> Four:
+    """The four vectors from z[i] on."""
+    return vload(z, i), vload(z, i + LANES), vload(z, i + 2 * LANES), vload(z, i + 3 * LANES)
 
 
 @device
-def add_two_gates(
-    n: i64, w: f32p, o: i64, gates: i64, x: f32p, at: i64, start: f32p, si: i64, z: f32p, zo: i64, z_row: i64
-) -> None:
-    """Two neighbouring gates of `gates`, for two rows."""
-    s0, s1 = vload(start, si), vload(start, si + LANES)
-    t0, t1 = vload(start, si + z_row), vload(start, si + z_row + LANES)
-    for k in range(n):
-        i = o + gates * k * LANES
-        a, b = splat(x[at + k]), splat(x[at + n + k])
-        s0, t0 = two_rows(vload(w, i), a, b, s0, t0)
-        s1, t1 = two_rows(vload(w, i + LANES), a, b, s1, t1)
-    vstore(z, zo, s0)
-    vstore(z, zo + LANES, s1)
-    vstore(z, zo + z_row, t0)
-    vstore(z, zo + z_row + LANES, t1)
+def store_four(z: f32p, i: i64, s0: Vec, s1: Vec, s2: Vec, s3: Vec) -> None:
+    """The reverse of `load_four`."""
+    vstore(z, i, s0)
+    vstore(z, i + LANES, s1)
+    vstore(z, i + 2 * LANES, s2)
+    vstore(z, i + 3 * LANES, s3)
 
 
 @device
-def one_row_of_four(n: i64, w: f32p, o: i64, x: f32p, at: i64, start: f32p, si: i64, z: f32p, zo: i64) -> None:
-    """Four gates, for one row."""
-    s0, s1 = vload(start, si), vload(start, si + LANES)
-    s2, s3 = vload(start, si + 2 * LANES), vload(start, si + 3 * LANES)
+def add(
+    gates: i64, first: i64, n: i64, w: f32p, o: i64, x: f32p, at: i64, s0: Vec, s1: Vec, s2: Vec, s3: Vec
+) -> Four:  # fmt: skip
+    """One tile for one row of x."""
     for k in range(n):
-        i = o + 4 * k * LANES
-        a = splat(x[at + k])
-        s0 = fma(vload(w, i), a, s0)
+        i, a = o + (gates * k - first) * LANES, splat(x[at + k])
+        if first == 0:
+            s0 = fma(vload(w, i), a, s0)
         s1 = fma(vload(w, i + LANES), a, s1)
         s2 = fma(vload(w, i + 2 * LANES), a, s2)
-        s3 = fma(vload(w, i + 3 * LANES), a, s3)
-    vstore(z, zo, s0)
-    vstore(z, zo + LANES, s1)
-    vstore(z, zo + 2 * LANES, s2)
-    vstore(z, zo + 3 * LANES, s3)
+        if first + gates == 4:
+            s3 = fma(vload(w, i + 3 * LANES), a, s3)
+    return s0, s1, s2, s3
 
 
 @device
-def two_rows_of_four(n: i64, w: f32p, o: i64, x: f32p, at: i64, start: f32p, si: i64, z: f32p, zo: i64, z_row: i64) -> None:
-    """Four gates, for two rows."""
-    if not one_register():
-        add_two_gates(n, w, o, 4, x, at, start, si, z, zo, z_row)
-        add_two_gates(n, w, o + 2 * LANES, 4, x, at, start, si + 2 * LANES, z, zo + 2 * LANES, z_row)
-        return
-    su, zu = si + z_row, zo + z_row
-    s0, t0 = vload(start, si), vload(start, su)
-    s1, t1 = vload(start, si + LANES), vload(start, su + LANES)
-    s2, t2 = vload(start, si + 2 * LANES), vload(start, su + 2 * LANES)
-    s3, t3 = vload(start, si + 3 * LANES), vload(start, su + 3 * LANES)
+def add_two(
+    gates: i64, first: i64, n: i64, w: f32p, o: i64, p: i64, x: f32p, at: i64, to: i64,
+    s0: Vec, s1: Vec, s2: Vec, s3: Vec, t0: Vec, t1: Vec, t2: Vec, t3: Vec,
+) -> Eight:  # fmt: skip
+    """Two tiles, their weights from w[o] and w[p] on, for one row of x; or one tile for two rows, from x[at] and x[to] on."""
+    halves = gates == 4 and not one_register()  # all sums would be more than there are registers
     for k in range(n):
-        i = o + 4 * k * LANES
-        a, b = splat(x[at + k]), splat(x[at + n + k])
-        s0, t0 = two_rows(vload(w, i), a, b, s0, t0)
-        s1, t1 = two_rows(vload(w, i + LANES), a, b, s1, t1)
-        s2, t2 = two_rows(vload(w, i + 2 * LANES), a, b, s2, t2)
-        s3, t3 = two_rows(vload(w, i + 3 * LANES), a, b, s3, t3)
-    vstore(z, zo, s0)
-    vstore(z, zo + LANES, s1)
-    vstore(z, zo + 2 * LANES, s2)
-    vstore(z, zo + 3 * LANES, s3)
-    vstore(z, zu, t0)
-    vstore(z, zu + LANES, t1)
-    vstore(z, zu + 2 * LANES, t2)
-    vstore(z, zu + 3 * LANES, t3)
+        i, j = o + (gates * k - first) * LANES, p + (gates * k - first) * LANES
+        a, b = splat(x[at + k]), splat(x[to + k])
+        if first == 0:
+            s0, t0 = fma(vload(w, i), a, s0), fma(vload(w, j), b, t0)
+        s1, t1 = fma(vload(w, i + LANES), a, s1), fma(vload(w, j + LANES), b, t1)
+        if not halves:
+            s2, t2 = fma(vload(w, i + 2 * LANES), a, s2), fma(vload(w, j + 2 * LANES), b, t2)
+        if not halves and first + gates == 4:
+            s3, t3 = fma(vload(w, i + 3 * LANES), a, s3), fma(vload(w, j + 3 * LANES), b, t3)
+    for k in range(n if halves else 0):
+        i, j = o + 4 * k * LANES, p + 4 * k * LANES
+        a, b = splat(x[at + k]), splat(x[to + k])
+        s2, t2 = fma(vload(w, i + 2 * LANES), a, s2), fma(vload(w, j + 2 * LANES), b, t2)
+        s3, t3 = fma(vload(w, i + 3 * LANES), a, s3), fma(vload(w, j + 3 * LANES), b, t3)
+    return s0, s1, s2, s3, t0, t1, t2, t3
 
 
 @device
-def add_four_gates(
-    rows: i64, n: i64, w: f32p, o: i64, x: f32p, at: i64, start: f32p, si: i64, z: f32p, zo: i64, z_row: i64
-) -> None:
-    """Four gates."""
-    for pair in range(rows // 2):
-        row = 2 * pair * z_row
-        two_rows_of_four(n, w, o, x, at + 2 * pair * n, start, si + row, z, zo + row, z_row)
+def store_last(gates: i64, z: f32p, i: i64, s0: Vec, s1: Vec, s2: Vec, s3: Vec) -> None:
+    """The last `gates` of four vectors to where all four lie from z[i] on."""
+    if gates == 4:
+        vstore(z, i, s0)
+    vstore(z, i + LANES, s1)
+    vstore(z, i + 2 * LANES, s2)
+    vstore(z, i + 3 * LANES, s3)
+
+
+@device
+def add_rows(gates: i64, rows: i64, n: i64, w: f32p, o: i64, x: f32p, z: f32p, zo: i64, z_row: i64) -> None:
+    """One tile for all rows of x: the last `gates` of four sums, which lie in z, z_row elements apart from z[zo] on."""
+    first = 4 - gates
+    for row in range(0, rows - rows % 2, 2):
+        i, j, at = zo + row * z_row, zo + (row + 1) * z_row, row * n
+        s0, s1, s2, s3 = load_four(z, i)
+        t0, t1, t2, t3 = load_four(z, j)
+        s0, s1, s2, s3, t0, t1, t2, t3 = add_two(gates, first, n, w, o, o, x, at, at + n, s0, s1, s2, s3, t0, t1, t2, t3)
+        store_last(gates, z, i, s0, s1, s2, s3)
+        store_last(gates, z, j, t0, t1, t2, t3)
     if rows % 2 != 0:
-        row = (rows - 1) * z_row
-        one_row_of_four(n, w, o, x, at + (rows - 1) * n, start, si + row, z, zo + row)
-
-
-@device
-def one_row_of_three(n: i64, w: f32p, o: i64, x: f32p, at: i64, start: f32p, si: i64, z: f32p, zo: i64) -> None:
-    """Three gates, for one row."""
-    s0, s1, s2 = vload(start, si), vload(start, si + LANES), vload(start, si + 2 * LANES)
-    for k in range(n):
-        i = o + 3 * k * LANES
-        a = splat(x[at + k])
-        s0 = fma(vload(w, i), a, s0)
-        s1 = fma(vload(w, i + LANES), a, s1)
-        s2 = fma(vload(w, i + 2 * LANES), a, s2)
-    vstore(z, zo, s0)
-    vstore(z, zo + LANES, s1)
-    vstore(z, zo + 2 * LANES, s2)
-
-
-@device
-def add_three_gates(
-    rows: i64, n: i64, w: f32p, o: i64, x: f32p, at: i64, start: f32p, si: i64, z: f32p, zo: i64, z_row: i64
-) -> None:
-    """Three gates."""
-    for pair in range(rows // 2):
-        p, u = 2 * pair * z_row, (2 * pair + 1) * z_row
-        ahead = at + 2 * pair * n
-        s0, t0 = vload(start, si + p), vload(start, si + u)
-        s1, t1 = vload(start, si + p + LANES), vload(start, si + u + LANES)
-        s2, t2 = vload(start, si + p + 2 * LANES), vload(start, si + u + 2 * LANES)
-        for k in range(n):
-            i = o + 3 * k * LANES
-            a, b = splat(x[ahead + k]), splat(x[ahead + n + k])
-            s0, t0 = two_rows(vload(w, i), a, b, s0, t0)
-            s1, t1 = two_rows(vload(w, i + LANES), a, b, s1, t1)
-            s2, t2 = two_rows(vload(w, i + 2 * LANES), a, b, s2, t2)
-        vstore(z, zo + p, s0)
-        vstore(z, zo + p + LANES, s1)
-        vstore(z, zo + p + 2 * LANES, s2)
-        vstore(z, zo + u, t0)
-        vstore(z, zo + u + LANES, t1)
-        vstore(z, zo + u + 2 * LANES, t2)
-    if rows % 2 != 0:
-        row = (rows - 1) * z_row
-        one_row_of_three(n, w, o, x, at + (rows - 1) * n, start, si + row, z, zo + row)
+        i = zo + (rows - 1) * z_row
+        s0, s1, s2, s3 = load_four(z, i)
+        s0, s1, s2, s3 = add(gates, first, n, w, o, x, (rows - 1) * n, s0, s1, s2, s3)
+        store_last(gates, z, i, s0, s1, s2, s3)

@@ -22,7 +22,6 @@ from streamrnn.ir.lowering import Lowering
 from streamrnn.ir.op import Op, Site, Streamed, Tolerance, register
 from streamrnn.ir.types import StreamType, TensorType
 from streamrnn.kernels import cells, cells_bytes
-from streamrnn.kernels.simd import LANES
 from streamrnn.ops import _recurrent as rec
 from streamrnn.ops._recurrent_bytes import ByteCell
 
@@ -101,7 +100,7 @@ class GRU(Op):
                 reset = cell.scratch(cell.lanes(1)), cell.scratch(run.count * H)
                 low.call(kernel, *head, *first, *second[1:], *given, *state, *reset, *cell.held(), work=cell.work(run))
             elif after:
-                scratch = cell.scratch(H), cell.scratch(4 * LANES)
+                scratch = cell.scratch(H), cell.scratch(2 * cells.SUMS)
                 kernel = cell.kernel(cells.gru.bind(**bound))
                 low.call(kernel, *head, cell.weights(run, R), held, *given, x, *state, *scratch, work=cell.work(run))
             else:

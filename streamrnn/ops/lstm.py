@@ -21,7 +21,6 @@ from streamrnn.ir.lowering import Lowering
 from streamrnn.ir.op import Op, Site, Streamed, Tolerance, register
 from streamrnn.ir.types import StreamType, TensorType
 from streamrnn.kernels import cells, cells_bytes
-from streamrnn.kernels.simd import LANES
 from streamrnn.ops import _recurrent as rec
 from streamrnn.ops._recurrent_bytes import ByteCell
 
@@ -100,5 +99,5 @@ class LSTM(Op):
                 low.call(kernel, *head, *cell.products(run), *given, *state, *cell.held(), work=cell.work(run))
                 continue
             head = *cell.sizes(run, use_lens, True), *flags
-            w, scratch = cell.weights(run, R.reshape(D, 4, H, H)), (cell.scratch(H), cell.scratch(4 * LANES))
+            w, scratch = cell.weights(run, R.reshape(D, 4, H, H)), (cell.scratch(H), cell.scratch(2 * cells.SUMS))
             low.call(cell.kernel(cells.lstm.bind(**bound)), *head, w, *given, x, *state, *scratch, work=cell.work(run))
