@@ -14,6 +14,7 @@ from streamrnn.cli.convert import convert
 from streamrnn.cli.demo import demo
 from streamrnn.cli.doctor import doctor
 from streamrnn.cli.export import export
+from streamrnn.cli.fit import fit
 from streamrnn.cli.inspect import inspect
 from streamrnn.cli.lint import lint
 from streamrnn.cli.run import run
@@ -67,6 +68,11 @@ app.command(
     epilog=_examples("streamrnn export sensor.onnx --target cortex-m4", "streamrnn export vad.srnn --target pi4 -o vad-pi4")
 )(export)
 app.command(epilog=_examples("streamrnn warm vad.srnn amp.srnn", "streamrnn warm --prune"))(warm)
+app.command(
+    epilog=_examples(
+        "streamrnn fit amp.onnx --target pi4 --rate 48000 --block 64", "streamrnn fit sensor.srnn --target cortex-m4 --rate 10"
+    )
+)(fit)
 app.command(epilog=_examples("streamrnn demo", "streamrnn demo -o pictures"))(demo)
 app.command(epilog=_examples("streamrnn doctor", "streamrnn doctor --ops"))(doctor)
 
