@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # where python3 is older than 3.11 but a newer one is installed beside it
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test boards emulators lint models bench bench-build table onnx-tests wheel kernels clean
+.PHONY: demo test boards emulators lint models bench bench-build bench-fit table onnx-tests wheel kernels clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/streamrnn demo
@@ -48,6 +48,10 @@ table: $(VENV)/.dev
 NAMES ?= gtcrn_simple ulunas_simple
 bench-build: $(VENV)/.dev
 	@$(BIN)/python benchmarks/bench_build.py $(STREAMRNN_MODELS) --only $(NAMES)
+
+# how close the estimates of `streamrnn fit` for this machine come to its measured steps: docs/fit.md
+bench-fit: $(VENV)/.dev
+	@$(BIN)/python benchmarks/bench_fit.py $(STREAMRNN_MODELS) -o docs/fit.md
 
 # dist/*.whl with the kernels' bitcode in it (a minute or two)
 wheel: $(VENV)/.dev

@@ -18,7 +18,7 @@ from suite.own import engine as own_engine
 from suite.parts import Setup, calls, cells, profile, tails
 from suite.peers import installed, onnxruntime_peer
 from suite.report import Run, held, page, short
-from suite.roofline import Level, Roofline, caches, flops, read
+from suite.roofline import Level, Roofline, flops
 from suite.rows import KERNEL, OWN, Row, where
 from suite.timing import abba, medians, ratios
 from suite.why import why
@@ -67,22 +67,6 @@ def test_the_bound_is_the_slower_of_reading_and_computing() -> None:
     roof = Roofline((Level("L1", 1000, 10.0), Level("memory", 0, 1.0)), gflops=2.0, reading=lambda size: size / 10)
     assert roof.bound(size=500, flops=10) == 50
     assert roof.bound(size=500, flops=1000) == 500
-
-
-def test_the_kernel_of_the_roofline_reads_every_number_once() -> None:
-    x, y = np.arange(256, dtype=np.float32), np.zeros(16, np.float32)
-    read(2, 256, x, y)
-    assert y.sum() == 2 * x.sum()
-
-
-def test_caches_are_read_from_the_system(tmp_path: Path) -> None:
-    for i, (level, kind, size) in enumerate([("1", "Data", "32K"), ("1", "Instruction", "32K"), ("2", "Unified", "1024K")]):
-        (tmp_path / f"index{i}").mkdir()
-        for name, text in (("level", level), ("type", kind), ("size", size)):
-            (tmp_path / f"index{i}" / name).write_text(f"{text}\n")
-    assert caches(tmp_path) == [("L1", 32 << 10), ("L2", 1 << 20)]
-    with pytest.raises(SystemExit, match="how large the caches are"):
-        caches(tmp_path / "none")
 
 
 def test_a_peer_that_is_not_installed_is_named_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -335,7 +335,7 @@ def test_every_option_that_a_message_names_exists() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
                 continue
-            for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", node.value):
+            for option in re.findall(r"(?<![\w,-])--[a-z][a-z-]+", node.value):
                 seen += 1
                 for name in where.get(path.name, ()):
                     assert option in known[name], f"{path.name}: {node.value!r}"

@@ -38,6 +38,10 @@ COMMANDS = {
     ),
     "bench": ("streamrnn bench amp.onnx --against onnxruntime", "streamrnn bench vad.srnn --json times.json"),
     "export": ("streamrnn export sensor.onnx --target cortex-m4", "streamrnn export vad.srnn --target pi4 -o vad-pi4"),
+    "fit": (
+        "streamrnn fit amp.onnx --target pi4 --rate 48000 --block 64",
+        "streamrnn fit sensor.srnn --target cortex-m4 --rate 10",
+    ),
     "warm": ("streamrnn warm vad.srnn amp.srnn", "streamrnn warm --prune"),
     "demo": ("streamrnn demo", "streamrnn demo -o pictures"),
     "doctor": ("streamrnn doctor", "streamrnn doctor --ops"),

@@ -22,7 +22,7 @@ from machines import CACHE, CPUS, GUEST, WHY_NOT
 _PROGRAMS = (
     "qemu-user-static", "qemu-system-arm", "chromium", "chromium-driver", "gcc-arm-none-eabi", "libnewlib-arm-none-eabi",
     "gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross", "gcc-arm-linux-gnueabihf", "libc6-dev-armhf-cross",
-    "gcc-riscv64-linux-gnu", "libc6-dev-riscv64-cross",
+    "gcc-riscv64-linux-gnu", "libc6-dev-riscv64-cross", "llvm",
 )  # fmt: skip
 #: of Debian, for the aarch64 Python
 _LIBRARIES = ("python3.11-minimal", "libpython3.11-stdlib", "libstdc++6")
