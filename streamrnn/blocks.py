@@ -9,17 +9,18 @@ are the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
+from streamrnn import access
 from streamrnn.groups import in_groups
 from streamrnn.ir.lowering import Arg, Place, Skip
 from streamrnn.ir.types import DType
 from streamrnn.kernels.frames import Frames
 from streamrnn.kernels.simd import LANES, tiles
 from streamrnn.memory import ALIGN
-from streamrnn.plan import Block, Call, Copy, Item, Loop, Port, Repeat, Slot, StepPlan, When, each
+from streamrnn.plan import Block, Call, Copy, Item, Loop, Port, Repeat, Slot, StepPlan, each
 from streamrnn.scratch import Buffer, lay_out
 
 #: steps of a block, the first that fits. Memory between groups may take BUDGET bytes, so that it stays in the cache of one core
@@ -68,11 +69,11 @@ class Form:
         self.rows = {port.place.buffer: self._buffer(port.type.nbytes) for port in plan.inputs}
         self.items = [*plan.calls]
         self.outputs = [self._output(port) for port in plan.outputs]
-        self.items = [_moved(item, self._input_row) for item in (*self.items, *plan.commit)]
+        self.items = [access.moved(item, self._input_row) for item in (*self.items, *plan.commit)]
         self.after = max((-(-skip.delay // skip.frames) for skip in self._skips()), default=0)
         self.items = [part for item in self.items for part in self._with_rows(item)]
         self._make_ahead()
-        self.carried = {b for item in self.items for b in _written(item) if self.spaces[b] == "state"}
+        self.carried = {b for item in self.items for b in access.written(item) if self.spaces[b] == "state"}
         self.pieces = self._pieces()
         self.shared = self._shared()
 
@@ -99,7 +100,7 @@ class Form:
                 axis = port.stream.axis
                 frames = self.plan.frames // port.stream.stride if axis is None else port.type.shape[axis]
                 yield Skip(port.stream.delay, frames)
-        for item in _flat(self.plan.calls):
+        for item in access.flat(self.plan.calls):
             args: Iterable[Arg] = item.args if isinstance(item, Call) else (item.first,) if isinstance(item, Repeat) else ()
             yield from (arg for arg in args if isinstance(arg, Skip))
 
@@ -146,10 +147,10 @@ class Form:
         return product, Call(call.node, call.kernel, tuple(rest[name] for name, _ in call.kernel.params), call.work - work)
 
     def _groups(self) -> list[list[int]]:
-        read = [self._of_steps(_read(item)) for item in self.items]
-        written = [self._of_steps(_written(item)) for item in self.items]
-        carried = {b for item in self.items for b in _written(item) if self.spaces[b] == "state"}
-        touched = [carried & (_read(item) | _written(item)) for item in self.items]
+        read = [self._of_steps(access.read(item)) for item in self.items]
+        written = [self._of_steps(access.written(item)) for item in self.items]
+        carried = {b for item in self.items for b in access.written(item) if self.spaces[b] == "state"}
+        touched = [carried & (access.read(item) | access.written(item)) for item in self.items]
         return in_groups(read, written, touched)
 
     def _of_steps(self, buffers: set[int]) -> set[int]:
@@ -226,7 +227,7 @@ class Form:
 
     def over(self, steps: int) -> Block:
         """The block of so many steps."""
-        first = 1 + max((item.number for item in _flat(self.plan.calls) if isinstance(item, Repeat)), default=-1)
+        first = 1 + max((item.number for item in access.flat(self.plan.calls) if isinstance(item, Repeat)), default=-1)
         calls = []
         for number, piece in enumerate(self.pieces, first):
             calls.append(self._loop(piece, number, steps) if isinstance(piece, _Loop) else self._merged(piece, steps))
@@ -281,7 +282,7 @@ class Form:
                 return place
             return replace(place, moves=(*place.moves, (number, self.sizes[place.buffer] // place.dtype.size)))
 
-        return Repeat("block", number, steps, 0, None, None, tuple(_moved(item, row) for item in piece.items))
+        return Repeat("block", number, steps, 0, None, None, tuple(access.moved(item, row) for item in piece.items))
 
     def _merged(self, item: Item, steps: int) -> Item:
         """One call for all steps."""
@@ -346,59 +347,6 @@ def _splits(call: Call) -> bool:
     return all(values[name] == wanted for name, wanted in {**rule.only, "s_row": 0}.items()) and values["n_in"] != 0
 
 
-def _flat(items: Iterable[Item]) -> Iterator[Item]:
-    """All items, also those inside of branches and loops."""
-    for item in items:
-        yield item
-        if isinstance(item, When | Repeat):
-            yield from _flat(item.calls)
-
-
 def _touched(piece: Item | _Loop) -> set[int]:
     items: Sequence[Item] = piece.items if isinstance(piece, _Loop) else (piece,)
-    return {b for item in items for b in _read(item) | _written(item)}
-
-
-def _read(item: Item) -> set[int]:
-    """Buffers that an item may read."""
-    if isinstance(item, Copy):
-        return {item.source.buffer}
-    if isinstance(item, Loop):
-        return {place.buffer for place, _ in item.inputs}
-    if isinstance(item, Call):
-        return {arg.buffer for arg in item.args if isinstance(arg, Place)}
-    own = (item.condition,) if isinstance(item, When) else (item.count, item.condition)
-    return {place.buffer for place in own if place is not None}.union(*(_read(inner) for inner in item.calls))
-
-
-def _written(item: Item) -> set[int]:
-    """Buffers that an item may write: a kernel does not say which."""
-    if isinstance(item, Copy):
-        return {item.target.buffer}
-    if isinstance(item, Loop):
-        return {item.output.buffer}
-    if isinstance(item, Call):
-        return _read(item)
-    return set().union(*(_written(inner) for inner in item.calls))
-
-
-def _moved(item: Item, to: Callable[[Place], Place]) -> Item:
-    """An item with each place put elsewhere, and without filler."""
-
-    def arg(value: Arg) -> Arg:
-        return to(value) if isinstance(value, Place) else 0 if isinstance(value, Skip) else value
-
-    def maybe(place: Place | None) -> Place | None:
-        return None if place is None else to(place)
-
-    if isinstance(item, Call):
-        return replace(item, args=tuple(arg(value) for value in item.args))
-    if isinstance(item, Loop):
-        return replace(item, inputs=tuple((to(place), s) for place, s in item.inputs), output=to(item.output))
-    if isinstance(item, Copy):
-        return replace(item, source=to(item.source), target=to(item.target))
-    calls = tuple(_moved(inner, to) for inner in item.calls)
-    if isinstance(item, When):
-        return replace(item, condition=to(item.condition), calls=calls)
-    first, count, condition = arg(item.first), maybe(item.count), maybe(item.condition)
-    return replace(item, first=first, count=count, condition=condition, calls=calls)
+    return {b for item in items for b in access.read(item) | access.written(item)}

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     ("errors", "files", "memory", "versions", "ir", "kernels"),
     ("ops",),
-    ("layout", "plan", "scratch", "groups", "blocks", "emit", "planner", "lanes"),
+    ("layout", "plan", "access", "scratch", "groups", "blocks", "emit", "planner", "lanes"),
     ("codegen",),
     ("engine", "snapshot", "ports", "calls", "stream", "pool", "pool_calls", "pool_memory"),
     ("export", "bench", "doctor", "demo", "rate", "resample"),
