@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from streamrnn.codegen import builtin_text as layout
+from streamrnn.codegen import builtin_layout as layout
 from streamrnn.codegen.build import load_for_ever, module_object
+from streamrnn.codegen.builtin_text import builtin_text
 from streamrnn.codegen.cache import digest
 from streamrnn.errors import MissingExtraError
 
@@ -123,7 +124,7 @@ def _method(name: str, doc: str) -> _Method:
 @cache
 def _code() -> int:
     """Address of the machine code, loaded for ever. It is the same for all models, and for every CPU of this architecture."""
-    text = layout.builtin_text(tuple.__basicsize__)
+    text = builtin_text(tuple.__basicsize__)
     key = "builtin" + digest(text).hex()
     return load_for_ever(module_object(text, key, layout.BUILTIN), layout.BUILTIN)
 
