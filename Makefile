@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # where python3 is older than 3.11 but a newer one is installed beside it
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test boards emulators lint models bench bench-build bench-fit table onnx-tests wheel kernels clean
+.PHONY: demo test boards boards-table emulators lint models bench bench-build bench-fit table onnx-tests wheel kernels clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/streamrnn demo
@@ -23,6 +23,10 @@ test: $(VENV)/.dev
 # the tests on emulated machines and in a browser alone, which `make test` runs too where `make emulators` could install them
 boards: emulators
 	@$(BIN)/python -m pytest tests/boards -n 2
+
+# sizes and differences of exported libraries on all targets: the README's table, some minutes
+boards-table: emulators
+	@STREAMRNN_MODELS=$(STREAMRNN_MODELS) PYTHONPATH=tests:tests/boards:benchmarks $(BIN)/python tests/boards/table.py README.md
 
 # qemu, compilers and a browser by apt-get, an aarch64 Python in the user's cache, wasmtime and selenium from PyPI
 emulators: $(VENV)/.boards

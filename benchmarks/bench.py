@@ -93,9 +93,9 @@ def write(run: Run, out: Path, readme: Path | None) -> None:
         readme.write_text(between(readme.read_text(), short(run)))
 
 
-def between(text: str, part: str) -> str:
-    """`text` with what stands between its marks replaced."""
-    start, end = MARKS
+def between(text: str, part: str, marks: tuple[str, str] = MARKS) -> str:
+    """`text` with what stands between two marks replaced."""
+    start, end = marks
     before, _, rest = text.partition(start)
     return f"{before}{start}{part}\n{end}{rest.partition(end)[2]}"
 

@@ -202,8 +202,8 @@ def test_one_altered_weight_changes_what_main_c_prints(sensor: Engine, tmp_path:
 
 def test_code_for_x86_64_v3_prints_the_bits_of_the_stream(sensor: Engine, tmp_path: Path) -> None:
     target = TARGETS["x86-64-v3"]
-    lacking = exported.missing_features(target.features, exported._cpu_flags()) if os.uname().machine == "x86_64" else ["x86"]
-    if lacking or not exported._cpu_flags():
+    lacking = exported.missing_features(target.features, exported.cpu_flags()) if os.uname().machine == "x86_64" else ["x86"]
+    if lacking or not exported.cpu_flags():
         pytest.skip(f"this CPU cannot run x86-64-v3 code: it lacks {lacking}")
     export_model(sensor, target, tmp_path / "s")
     wanted = stream_rows(sensor, noise_frames(sensor, STEPS))
@@ -382,6 +382,6 @@ def test_a_cpu_without_the_instructions_of_a_library_is_one_clear_error(
         pytest.skip("the library of this test is for x86-64")
     made = export_model(sensor, TARGETS["x86-64-v3"], tmp_path / "s")
     assert made.library is not None, made.missing
-    monkeypatch.setattr(exported, "_cpu_flags", lambda: frozenset({"sse2", "pni"}))
+    monkeypatch.setattr(exported, "cpu_flags", lambda: frozenset({"sse2", "pni"}))
     with pytest.raises(StreamRNNError, match=r"this CPU lacks .*avx2.*--target host"):
         load(made.library)

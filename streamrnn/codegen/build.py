@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from streamrnn.codegen import elf
 from streamrnn.codegen.abi import INIT, LANES, POOL, RUN, STEP
 from streamrnn.codegen.cache import cache_folder, digest, keep, touch
+from streamrnn.codegen.cpu_flags import FLAGS, cpu_flags
 from streamrnn.errors import MissingExtraError
 from streamrnn.versions import compilers
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 #: what an object defines, in the order of the addresses in Step
 SYMBOLS = (INIT, RUN, STEP, POOL)
+#: features that LLVM does not read off an ARM CPU, and that kernels have instructions of their own for
+UNTOLD = ("dotprod", "i8mm")
 _DIGEST = 32
 
 
@@ -145,7 +148,8 @@ def host() -> tuple[str, str]:
     name = os.environ.get("NUMBA_CPU_NAME") or llvm.get_host_cpu_name()
     if os.environ.get("NUMBA_CPU_NAME"):
         return name, os.environ.get("NUMBA_CPU_FEATURES", "")
-    return name, llvm.get_host_cpu_features().flatten()
+    known = llvm.get_host_cpu_features().flatten()
+    return name, ",".join([known, *(f"+{feature}" for feature in UNTOLD if FLAGS[feature] in cpu_flags())])
 
 
 def default_triple() -> str:

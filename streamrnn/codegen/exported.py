@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from streamrnn.codegen import elf
 from streamrnn.codegen.build import Step
+from streamrnn.codegen.cpu_flags import FLAGS, cpu_flags
 from streamrnn.errors import ModelFileError
 from streamrnn.files import read_file
 from streamrnn.layout import Layout
@@ -38,14 +39,6 @@ FORMAT = 1
 
 #: `e_machine` of ELF -> what `platform.machine` says there
 _MACHINES = {62: ("x86_64",), 183: ("aarch64", "arm64"), 40: ("armv7l", "armv6l"), 243: ("riscv64",)}
-#: LLVM's name of an instruction set -> that of Linux in /proc/cpuinfo
-_FLAGS = {
-    **{name: name for name in ("ssse3", "popcnt", "avx", "avx2", "bmi2", "f16c", "fma", "movbe", "i8mm", "sve", "sve2")},
-    **{f"avx512{part}": f"avx512{part}" for part in ("f", "bw", "cd", "dq", "vl", "ifma", "vbmi")},
-    **{f"avx512{part}": f"avx512_{part}" for part in ("vnni", "vbmi2", "bitalg", "vpopcntdq", "bf16", "fp16")},
-    **{"sse3": "pni", "sse4.1": "sse4_1", "sse4.2": "sse4_2", "bmi": "bmi1", "lzcnt": "abm", "avxvnni": "avx_vnni"},
-    **{"neon": "asimd", "dotprod": "asimddp", "fullfp16": "asimdhp"},
-}
 
 
 @dataclass(frozen=True)
@@ -83,7 +76,7 @@ def open_library(path: Path) -> Exported:
         raise ModelFileError(
             f"{path}: the library has format {about['format']}, this version reads {FORMAT}; upgrade streamrnn"
         )
-    lacking = missing_features(about["target"]["features"], _cpu_flags())
+    lacking = missing_features(about["target"]["features"], cpu_flags())
     if lacking:
         cpu = f"{about['target']['cpu']} ({about['target']['name']})"
         raise ModelFileError(
@@ -121,17 +114,7 @@ def missing_features(features: str, flags: frozenset[str]) -> list[str]:
     """Which instruction sets code for `features` (as LLVM writes them) needs that a CPU with these flags lacks; none where
     the flags are not known."""
     needed = (name[1:] for name in features.split(",") if name.startswith("+"))
-    return [name for name in needed if name in _FLAGS and _FLAGS[name] not in flags] if flags else []
-
-
-def _cpu_flags() -> frozenset[str]:
-    """What Linux says that this CPU has; empty where it says nothing."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    rows = (line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features")))
-    return frozenset(next(rows, ()))
+    return [name for name in needed if name in FLAGS and FLAGS[name] not in flags] if flags else []
 
 
 def _weights(path: Path, about: Mapping[str, Any], address: int | None) -> npt.NDArray[np.uint8]:
