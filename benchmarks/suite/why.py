@@ -8,7 +8,7 @@ import numpy as np
 
 from suite.cells import CELLS
 from suite.rows import CONTROL, KERNEL, OWN, Row, share, where
-from suite.targets import BLOCK_F32, ENHANCERS, LARGE, STEPS, best_peer, cells, figures, named, spread, verdicts
+from suite.targets import BLOCK_F32, CALLS, ENHANCERS, LARGE, STEPS, best_peer, cells, figures, named, spread, verdicts
 
 WEIGHTS = {"f32": 4, "f16": 2, "int8": 1}
 
@@ -23,6 +23,7 @@ def why(rows: Sequence[Row], gflops: float, levels: Sequence[Mapping[str, object
         "step, int8 GRU": lambda: eighths(rows, "GRU", 4.0, levels),
         f"{BLOCK_F32}: every": lambda: blocks(rows),
         "step in the kernel": lambda: kernels(rows, gflops),
+        **{f"{way} from Python": (lambda way=way: call(rows, way)) for way in CALLS},
         ENHANCERS[0]: lambda: enhancers(rows, gflops),
         "p99.9": lambda: tails(rows),
         "a new process": lambda: start(rows),
@@ -107,6 +108,16 @@ def kernels(rows: Sequence[Row], gflops: float) -> str:
         f"{case(row)} is the worst. Of its {us(ns)}, {us(2 * n / gflops)} are the multiply-adds; the rest are the "
         f"{functions * int(row.axes['H'])} values of sigmoid and tanh, which the roofline does not count, and the start of a "
         "step."
+    )
+
+
+def call(rows: Sequence[Row], way: str) -> str:
+    found = sorted(where(rows, "calls"), key=lambda row: row.figures[way]["over the kernel, ns"])
+    row, added = found[-1], [r.figures[way]["over the kernel, ns"] for r in found]
+    whole = row.figures[way]["ns"]
+    return (
+        f"{case(row)} is the worst: {added[-1]:.0f} ns in {us(whole)}, {added[-1] / whole:.1%} of the step. The next one adds "
+        f"{added[-2]:.0f} ns, the median {np.median(added):.0f} ns."
     )
 
 

@@ -39,6 +39,7 @@ class Machine:
 #: by the name of the target
 MACHINES = {
     "pi3": Machine(("aarch64-linux-gnu-gcc", *_STATIC), ("qemu-aarch64-static", "-cpu", "cortex-a53")),
+    "pi-zero-2": Machine(("aarch64-linux-gnu-gcc", *_STATIC), ("qemu-aarch64-static", "-cpu", "cortex-a53")),
     "pi4": Machine(("aarch64-linux-gnu-gcc", *_STATIC), ("qemu-aarch64-static", "-cpu", "cortex-a72")),
     "pi5": Machine(("aarch64-linux-gnu-gcc", *_STATIC), ("qemu-aarch64-static", "-cpu", "cortex-a76")),
     "armv7": Machine(("arm-linux-gnueabihf-gcc", *_STATIC), ("qemu-arm-static", "-cpu", "cortex-a7")),
@@ -49,6 +50,16 @@ MACHINES = {
     ),
     "cortex-m7": Machine(
         (*_NEWLIB, "-mcpu=cortex-m7", "-mfpu=fpv5-d16", str(CORTEX_M / "startup.c")), (*_BOARD, "-M", "mps2-an500", "-kernel")
+    ),
+    "cortex-m33": Machine(
+        (
+            *_NEWLIB,
+            "-mcpu=cortex-m33",
+            "-mfpu=fpv5-sp-d16",
+            "-Wl,--defsym=FLASH_AT=0x10000000,--defsym=RAM_AT=0x38000000",
+            str(CORTEX_M / "startup.c"),
+        ),
+        (*_BOARD, "-M", "mps2-an505", "-kernel"),
     ),
     "wasm32": Machine(),
     "wasm32-simd": Machine(),

@@ -10,10 +10,10 @@ import platform
 import sys
 from pathlib import Path
 
-import llvmlite.binding as llvm
 import numpy as np
 
 import streamrnn
+from streamrnn.codegen.build import host
 
 
 def run(file: Path) -> None:
@@ -37,6 +37,7 @@ def named(engine: streamrnn.Engine, y: object) -> dict[str, np.ndarray]:
 if __name__ == "__main__":
     for path in sorted(Path(sys.argv[1]).glob("*.srnn")):
         run(path)
-    features = sorted(name for name, there in llvm.get_host_cpu_features().items() if there)
-    about = {"machine": platform.machine(), "cpu": llvm.get_host_cpu_name(), "features": features}
+    cpu, told = host()
+    features = sorted(name[1:] for name in told.split(",") if name.startswith("+"))
+    about = {"machine": platform.machine(), "cpu": cpu, "features": features}
     print(json.dumps(about | {"numba": "numba" in sys.modules, "package": streamrnn.__file__}))
