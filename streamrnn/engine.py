@@ -126,7 +126,7 @@ class Engine:
 
     @property
     def delay(self) -> int:
-        return max((p.stream.delay * p.stream.stride for p in self.layout.outputs if p.stream), default=0)
+        return self.layout.delay
 
     @property
     def latency(self) -> int:

@@ -73,6 +73,11 @@ class Layout:
         """The arena of a stream that makes one step at a time."""
         return self.arena_bytes - self.block_bytes
 
+    @property
+    def delay(self) -> int:
+        """Input frames by which the outputs lag behind."""
+        return max((p.stream.delay * p.stream.stride for p in self.outputs if p.stream), default=0)
+
     def place(self, place: Place) -> tuple[str, int]:
         """(weights | arena, byte offset) of a place."""
         space, slot = self.buffers[place.buffer]

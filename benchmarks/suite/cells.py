@@ -21,6 +21,9 @@ CELLS: dict[str, tuple[int, tuple[str, ...], dict[str, int]]] = {
     "RNN": (1, ("h",), {}),
 }
 
+#: bytes of a number of each kind of weights
+WEIGHTS = {"f32": 4, "f16": 2, "int8": 1}
+
 #: frames of a block
 BLOCK = 256
 

@@ -6,11 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from suite.cells import CELLS
+from suite.cells import CELLS, WEIGHTS
 from suite.rows import CONTROL, KERNEL, OWN, Row, share, where
 from suite.targets import BLOCK_F32, CALLS, ENHANCERS, LARGE, STEPS, best_peer, cells, figures, named, spread, verdicts
-
-WEIGHTS = {"f32": 4, "f16": 2, "int8": 1}
 
 
 def why(rows: Sequence[Row], gflops: float, levels: Sequence[Mapping[str, object]]) -> list[str]:

@@ -10,7 +10,6 @@ The struct is there where shared libraries are and pointers have 64 bits.
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import json
 import platform
 import struct
@@ -24,6 +23,7 @@ import numpy.typing as npt
 
 from streamrnn.codegen import elf
 from streamrnn.codegen.build import Step
+from streamrnn.codegen.cache import digest
 from streamrnn.codegen.cpu_flags import FLAGS, cpu_flags
 from streamrnn.errors import ModelFileError
 from streamrnn.files import read_file
@@ -84,7 +84,7 @@ def open_library(path: Path) -> Exported:
             "streamrnn export MODEL --target host"
         )
     layout = Layout.from_json(about["layout"], _weights(path, about, table.weights))
-    key = hashlib.sha256(data).hexdigest()
+    key = digest(data).hex()
     return Exported(about, layout, Step(table.init, table.run, table.step, table.pool, False, key, len(data), library))
 
 

@@ -12,6 +12,18 @@ from collections.abc import Iterable
 _CALL = "arm_aapcscc"
 _ATTRIBUTES = 'attributes #8 = { noinline nounwind optsize "no-builtins" }'
 
+#: a conversion: both halves and the product are exact, so the sum is the only rounding
+_DOUBLE = """
+define internal {{cc}} double @{name}(i64 %x) #8 {{{{
+  %h = lshr i64 %x, 32
+  %h32 = trunc i64 %h to i32
+  %l32 = trunc i64 %x to i32
+  %hd = {kind} i32 %h32 to double
+  %ld = uitofp i32 %l32 to double
+  %up = fmul double %hd, 0x41F0000000000000
+  %sum = fadd double %up, %ld
+  ret double %sum
+}}}}"""
 _TEXTS = {
     "__aeabi_uldivmod": """
 define internal {cc} {{ i64, i64 }} @__aeabi_uldivmod(i64 %n, i64 %d) #8 {{
@@ -96,29 +108,7 @@ define internal {cc} float @__aeabi_l2f(i64 %x) #8 {{
   %r = bitcast i32 %both to float
   ret float %r
 }}""",
-    # both halves and the product are exact, so the sum is the only rounding
-    "__aeabi_ul2d": """
-define internal {cc} double @__aeabi_ul2d(i64 %x) #8 {{
-  %h = lshr i64 %x, 32
-  %h32 = trunc i64 %h to i32
-  %l32 = trunc i64 %x to i32
-  %hd = uitofp i32 %h32 to double
-  %ld = uitofp i32 %l32 to double
-  %up = fmul double %hd, 0x41F0000000000000
-  %sum = fadd double %up, %ld
-  ret double %sum
-}}""",
-    "__aeabi_l2d": """
-define internal {cc} double @__aeabi_l2d(i64 %x) #8 {{
-  %h = lshr i64 %x, 32
-  %h32 = trunc i64 %h to i32
-  %l32 = trunc i64 %x to i32
-  %hd = sitofp i32 %h32 to double
-  %ld = uitofp i32 %l32 to double
-  %up = fmul double %hd, 0x41F0000000000000
-  %sum = fadd double %up, %ld
-  ret double %sum
-}}""",
+    **{name: _DOUBLE.format(name=name, kind=kind) for name, kind in (("__aeabi_l2d", "sitofp"), ("__aeabi_ul2d", "uitofp"))},
     "__aeabi_f2lz": """
 define internal {cc} i64 @__aeabi_f2lz(float %x) #8 {{
   %short = bitcast float %x to i32

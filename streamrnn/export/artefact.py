@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,8 +89,7 @@ def export_model(
     }
     interface = Interface(name, plan, "", not weights_file, target.pointer_bytes, target.has_system)
     about["arena_bytes"] = interface.arena_bytes
-    description = json.dumps(about)
-    interface = Interface(name, plan, description, not weights_file, target.pointer_bytes, target.has_system)
+    interface = replace(interface, description=json.dumps(about))
     ops = {node.name: node.op for node in engine.graph.all_nodes()}
     with _aside(folder) as place:
         code = object_code(plan, interface, target, ops, notify)

@@ -60,11 +60,6 @@ class Facts:
     sample_rate: object
     version: str
 
-    @property
-    def delay(self) -> int:
-        """Input frames by which outputs lag behind."""
-        return max((p.stream.delay * p.stream.stride for p in self.layout.outputs if p.stream), default=0)
-
     def ports(self) -> list[tuple[str, Port]]:
         """(C name of a parameter, port): inputs, then outputs. The prefix keeps names off words and macros of C; names that
         agree get a number."""
@@ -116,7 +111,7 @@ extern "C" {{
 #define {upper}_WEIGHTS_BYTES {layout.weights.nbytes} /* read-only, {where} */
 #define {upper}_TEXT_BYTES {facts.text_bytes} /* machine code */
 #define {upper}_FRAMES {layout.frames} /* input frames that one step takes */
-#define {upper}_DELAY {facts.delay} /* input frames by which the outputs lag behind; outputs before that are zero */
+#define {upper}_DELAY {layout.delay} /* input frames by which the outputs lag behind; outputs before that are zero */
 {rate}#define {upper}_INPUTS {n}
 #define {upper}_OUTPUTS {len(layout.outputs)}
 {ports}

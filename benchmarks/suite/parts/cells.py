@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import product
 
 from suite.beside import measured, peer_sessions
-from suite.cells import BLOCK, CELLS, CellCase, UnsupportedCaseError, noise
+from suite.cells import BLOCK, CELLS, WEIGHTS, CellCase, UnsupportedCaseError, noise
 from suite.native import in_kernel
 from suite.own import engine, session
 from suite.parts import Setup
@@ -14,7 +14,6 @@ from suite.roofline import Roofline
 from suite.rows import KERNEL, OWN, Row
 
 HIDDEN = (8, 16, 32, 64, 128, 256, 512, 1024)
-WEIGHTS = {"f32": 4, "f16": 2, "int8": 1}
 #: steps of one call from native code
 REPEAT = 64
 
